@@ -1,0 +1,250 @@
+"""Checkpoints: training state, released weights, and the authors' published file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hscaunet.network import HSCAUNet
+from runtime.errors import ModelError
+from runtime.files import write_atomically
+
+TRAINING_FORMAT = "hscaunet-training-1"
+RELEASE_FORMAT = "hscaunet-weights-1"
+
+
+@dataclass
+class Checkpoint:
+    """A network with its weights and what is known of them.
+
+    Attributes
+    ----------
+    model : HSCAUNet
+        On the CPU, in evaluation mode.
+    metadata : dict
+        What the file says of itself: name, version, images seen, recipe.
+    """
+
+    model: HSCAUNet
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def save_training(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write training state; a kill at any moment leaves the older file or the whole new one."""
+    buffer = io.BytesIO()
+    torch.save({"format": TRAINING_FORMAT, **state}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        # weights_only: a foreign pickle must not run code.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"There is no checkpoint {path}.") from None
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is no checkpoint, is damaged, or holds more than weights and is not loaded "
+            f"because that could run code: {str(error).splitlines()[0]}"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path} is no checkpoint, or is cut short: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def load_training(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `save_training` wrote.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, cut short, or not a training checkpoint of this version.
+    """
+    state = _read_torch(Path(path))
+    if not isinstance(state, dict) or state.get("format") != TRAINING_FORMAT:
+        raise ModelError(f"{path} is not a training checkpoint of this release.")
+    return state
+
+
+def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSCAUNet:
+    """Read the authors' published checkpoint.
+
+    In that file the module named as channel attention is a second 7x7 spatial attention, and each
+    is stored twice: as ``ch1`` ... ``ch4`` and as ``up1.ch`` ... ``up4.ch``.
+
+    Parameters
+    ----------
+    source : path or mapping
+        The file, or its state dict. A dict that wraps the state dict and names prefixed with
+        ``module.`` (DataParallel) are understood.
+
+    Returns
+    -------
+    HSCAUNet
+        In evaluation mode, with ``channel_attention="spatial"``.
+
+    Raises
+    ------
+    ModelError
+        If it is not such a state dict.
+    """
+    state: Any = _read_torch(Path(source)) if isinstance(source, str | os.PathLike) else source
+    for key in ("state_dict", "model_state_dict", "model", "net"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError("This is not a state dict of HSCAU-Net.")
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    first = state.get("inc.double_conv.0.weight")
+    if first is None or first.ndim != 4 or first.shape[1] != 4:
+        raise ModelError(
+            "This is not a state dict of HSCAU-Net: inc.double_conv.0.weight is missing or does "
+            "not take 4 channels."
+        )
+    model = HSCAUNet(int(first.shape[0]), "published", channel_attention="spatial")
+    wanted = model.state_dict()
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        alias = name
+        if name[:2] == "ch" and name[2:3].isdigit():  # ch1.* is up1.ch.* again
+            alias = f"up{name[2]}.ch{name[3:]}"
+        # The attention modules hold one convolution each; its name inside them is the authors'
+        # own affair, so it is recognised by where it is.
+        parts = alias.split(".")
+        if len(parts) > 2 and parts[0][:2] == "up" and parts[1] in ("sp", "ch"):
+            alias = f"{parts[0]}.{parts[1]}.conv1.weight"
+        elif len(parts) >= 2 and parts[0][:2] == "up" and parts[1] == "conv_1by1":
+            alias = f"{parts[0]}.conv_1by1.conv.weight"
+        if alias not in wanted:
+            raise ModelError(f"The state dict holds {name}, which HSCAU-Net does not have.")
+        if value.shape != wanted[alias].shape:
+            raise ModelError(
+                f"{name} has the shape {tuple(value.shape)}, but HSCAU-Net of width {model.width} "
+                f"needs {tuple(wanted[alias].shape)}."
+            )
+        if alias in found and not torch.equal(found[alias], value):
+            raise ModelError(f"{name} differs from its second copy; the file is inconsistent.")
+        found[alias] = value
+    missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(f"The state dict lacks {missing[0]} and {len(missing) - 1} more.")
+    model.load_state_dict(found, strict=False)
+    return model.eval()
+
+
+def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> HSCAUNet:
+    try:
+        model = HSCAUNet(**config)
+        # Counters of BatchNorm are not released; nothing reads them.
+        counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+        model.load_state_dict({**counters, **{k: v.float() for k, v in state.items()}})
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{path} does not hold the weights it claims: {error}") from None
+    return model.eval()
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open weights of any kind this project knows.
+
+    Parameters
+    ----------
+    path : path
+        A training checkpoint (its EMA weights are used), released safetensors, or the authors'
+        published file.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, or none of these.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _load_release(path)
+    state = _read_torch(path)
+    if isinstance(state, dict) and state.get("format") == TRAINING_FORMAT:
+        model = _build(state["config"], state["ema"], path)
+        return Checkpoint(
+            model, {"name": path.stem, "images_seen": state["seen"], "recipe": state["recipe"]}
+        )
+    return Checkpoint(read_published(state), {"name": path.stem, "source": "published checkpoint"})
+
+
+def _load_release(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ModelError(f"There is no checkpoint {path}.") from None
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is no safetensors file, or is cut short: {error}") from None
+    if metadata.get("format") != RELEASE_FORMAT:
+        raise ModelError(f"{path} holds no weights of this project.")
+    try:
+        config, rest = json.loads(metadata["config"]), json.loads(metadata["metadata"])
+    except (KeyError, ValueError):
+        raise ModelError(f"{path} does not say which network its weights are for.") from None
+    return Checkpoint(_build(config, state, path), rest)
+
+
+def _normalize_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Scale a convolution so that its BatchNorm, folded, multiplies by exactly one.
+
+    The function stays the same in training and in evaluation: what the convolution gains, the
+    running variance and gamma gain too. Afterwards the weights that are stored and the weights
+    that an engine runs are the same numbers, so rounding them to fp16 rounds both alike.
+    """
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+    conv.weight.mul_(scale[:, None, None, None])
+    norm.running_mean.mul_(scale)  # type: ignore[union-attr,operator]
+    norm.running_var.copy_(norm.weight.square())  # type: ignore[union-attr,operator]
+    norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))  # type: ignore[operator]
+
+
+@torch.no_grad()
+def save_release(
+    path: str | os.PathLike[str], model: HSCAUNet, metadata: Mapping[str, Any]
+) -> HSCAUNet:
+    """Write weights for others to use: safetensors, convolutions as fp16, the rest as fp32.
+
+    Returns
+    -------
+    HSCAUNet
+        The network that the file holds, with the rounded weights: what should be measured.
+    """
+    from safetensors.torch import save
+
+    released = HSCAUNet(**model.config)  # type: ignore[arg-type]
+    released.load_state_dict(model.state_dict())
+    for module in released.modules():
+        if isinstance(module, nn.Sequential):
+            for conv, norm in zip(module, list(module)[1:], strict=False):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    _normalize_batchnorm(conv, norm)
+    stored = {
+        key: (value.half() if value.ndim == 4 else value).contiguous()
+        for key, value in released.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    if not all(bool(torch.isfinite(v).all()) for v in stored.values()):
+        raise ModelError("The weights hold NaN or do not fit fp16; this network is not usable.")
+    header = {
+        "format": RELEASE_FORMAT,
+        "config": json.dumps(released.config),
+        "metadata": json.dumps(dict(metadata)),
+    }
+    write_atomically(path, save(stored, header))
+    return load_checkpoint(path).model

@@ -1,0 +1,203 @@
+"""HSCAU-Net: a U-Net whose skip connections are gated by hint, spatial and channel attention."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hscaunet.attention import ChannelAttention, HintAttention, SpatialAttention
+from hscaunet.grid import HintGrid
+from runtime.layout import MULTIPLE, NEUTRAL
+
+Form = Literal["published", "guided"]
+
+
+class DoubleConv(nn.Module):
+    """Twice a 3x3 convolution without bias, BatchNorm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.double_conv(x)
+
+
+class Down(nn.Module):
+    """2x2 max pooling, then a double convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), DoubleConv(inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maxpool_conv(x)
+
+
+class Up(nn.Module):
+    """Upsample, gate the skip connection by three attention maps, concatenate, convolve.
+
+    Parameters
+    ----------
+    inputs : int
+        Channels from below; the skip connection has half as many.
+    factor : int
+        How much smaller than the picture this level is.
+    channel_attention : {"cbam", "spatial"}
+        "spatial" is what the authors' checkpoint holds under that name.
+    """
+
+    def __init__(self, inputs: int, factor: int, channel_attention: str) -> None:
+        super().__init__()
+        half = inputs // 2
+        self.up = nn.ConvTranspose2d(inputs, half, 2, stride=2)
+        self.conv = DoubleConv(inputs, half)
+        self.sp = SpatialAttention()
+        self.ch = SpatialAttention() if channel_attention == "spatial" else ChannelAttention(half)
+        self.conv_1by1 = HintAttention(factor)
+
+    def forward(self, below: Tensor, skip: Tensor, hint: Tensor) -> Tensor:
+        gated = skip * self.sp(skip) * self.ch(skip) * self.conv_1by1(hint)
+        return self.conv(torch.cat([gated, self.up(below)], 1))
+
+
+class OutConv(nn.Module):
+    """1x1 convolution to ab, no activation."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class HSCAUNet(nn.Module):
+    """Hint- and Spatial-Channel-Attention U-Net (2022).
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first level; 64 is the published network, 32 the lite one.
+    form : {"published", "guided"}
+        "published" predicts ab from nothing. "guided" corrects an interpolation of the hints that
+        is computed in the graph (`hscaunet.grid.HintGrid`); its last convolution starts at zero,
+        so an untrained guided network *is* that interpolation.
+    channel_attention : {"cbam", "spatial"}
+        "cbam" as published; "spatial" for reading the authors' checkpoint, whose module of that
+        name is a second 7x7 spatial attention.
+    bins : int
+        Bins of the guided form's interpolation.
+
+    Raises
+    ------
+    ValueError
+        If an argument is none of these.
+
+    Notes
+    -----
+    State-dict names follow the authors' checkpoint (``inc``, ``down1..4``, ``up1..4``, ``outc``).
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        form: Form = "published",
+        *,
+        channel_attention: Literal["cbam", "spatial"] = "cbam",
+        bins: int = 16,
+    ) -> None:
+        super().__init__()
+        if form not in ("published", "guided"):
+            raise ValueError(f"form must be 'published' or 'guided', not {form!r}.")
+        if channel_attention not in ("cbam", "spatial"):
+            raise ValueError(
+                f"channel_attention must be 'cbam' or 'spatial', not {channel_attention!r}."
+            )
+        if not isinstance(width, int) or width < 1:
+            raise ValueError(f"width must be a whole number of at least 1, not {width!r}.")
+        self.width, self.form, self.channel_attention, self.bins = (
+            width,
+            form,
+            channel_attention,
+            bins,
+        )
+        self.inc = DoubleConv(4, width)
+        self.down1 = Down(width, 2 * width)
+        self.down2 = Down(2 * width, 4 * width)
+        self.down3 = Down(4 * width, 8 * width)
+        self.down4 = Down(8 * width, 16 * width)
+        self.up1 = Up(16 * width, 8, channel_attention)
+        self.up2 = Up(8 * width, 4, channel_attention)
+        self.up3 = Up(4 * width, 2, channel_attention)
+        self.up4 = Up(2 * width, 1, channel_attention)
+        self.outc = OutConv(width)
+        if form == "guided":
+            self.grid = HintGrid(bins)
+            nn.init.zeros_(self.outc.conv.weight)
+            nn.init.zeros_(self.outc.conv.bias)
+
+    @property
+    def config(self) -> dict[str, int | str]:
+        """The arguments that make this network again."""
+        return {
+            "width": self.width,
+            "form": self.form,
+            "channel_attention": self.channel_attention,
+            "bins": self.bins,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict ab.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, 4, H, W)
+            L, ab hints and mask in the layout of `runtime.layout`; H and W multiples of 16.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+            ab as (value + 128) / 255; not clipped.
+        """
+        if not torch.compiler.is_exporting() and (x.shape[2] % MULTIPLE or x.shape[3] % MULTIPLE):
+            raise ValueError(
+                f"Height and width must be multiples of {MULTIPLE}, not {tuple(x.shape[2:])}."
+            )
+        if self.form == "published":
+            return self.unet(x, x[:, 1:3])
+        base = self.interpolate(x)
+        return base + self.correct(x, base) + NEUTRAL
+
+    def interpolate(self, x: Tensor) -> Tensor:
+        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone."""
+        mask = x[:, 3:4]
+        return self.grid(x[:, 0:1], (x[:, 1:3] - NEUTRAL) * mask, mask)
+
+    def correct(self, x: Tensor, base: Tensor) -> Tensor:
+        """What the guided form adds to `base`."""
+        mask = x[:, 3:4]
+        hint = (x[:, 1:3] - NEUTRAL) * mask
+        return self.unet(torch.cat([x[:, 0:1], base, mask], 1), hint)
+
+    def unet(self, x: Tensor, hint: Tensor) -> Tensor:
+        """The U-Net alone: (N, 4, H, W) and the (N, 2, H, W) hint map to (N, 2, H, W)."""
+        x1 = self.inc(x)
+        x2 = self.down1(x1)
+        x3 = self.down2(x2)
+        x4 = self.down3(x3)
+        y = self.down4(x4)
+        y = self.up1(y, x4, hint)
+        y = self.up2(y, x3, hint)
+        y = self.up3(y, x2, hint)
+        y = self.up4(y, x1, hint)
+        return self.outc(y)

@@ -1,0 +1,277 @@
+"""Photos as one block of bytes, and batches cut from it as tensor operations on the device."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from runtime.errors import ColorizationError, ImageError
+from runtime.images import decode_image
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+MIN_SIDE = 16
+# Mean distance of a photo's channels, in bytes, below which it teaches nothing about colour.
+GREY_BELOW = 1.0
+
+
+class DataError(ColorizationError):
+    """There are no usable photos where training or evaluation looks for them."""
+
+
+def iterate_files(sources: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each picture file in folders (recursively, by name) and tar files.
+
+    Raises
+    ------
+    DataError
+        If a source does not exist or is no folder, picture or tar file.
+    """
+    for source in map(Path, sources):
+        if source.is_dir():
+            for path in sorted(source.rglob("*")):
+                if path.suffix.lower() in SUFFIXES and path.is_file():
+                    yield str(path.relative_to(source)), path.read_bytes()
+        elif source.is_file() and source.suffix.lower() in SUFFIXES:
+            yield source.name, source.read_bytes()
+        elif source.is_file():
+            try:
+                with tarfile.open(source) as tar:
+                    for member in tar:
+                        if Path(member.name).suffix.lower() in SUFFIXES and member.isfile():
+                            yield member.name, tar.extractfile(member).read()  # type: ignore[union-attr]
+            except (tarfile.TarError, OSError, EOFError) as error:
+                if isinstance(error, tarfile.ReadError) and "truncated" not in str(error):
+                    raise DataError(f"{source} is neither a folder nor a tar file.") from None
+                log.warning("%s is cut short (%s); going on with what it holds.", source, error)
+        else:
+            raise DataError(f"{source} does not exist; give folders or tar files of photos.")
+
+
+def source_of(name: str) -> str:
+    """Source of a photo by its name: ``food_00042.jpg`` and ``food/42.jpg`` are both "food"."""
+    parent = Path(name).parent.name
+    return parent or re.sub(r"[_-]?\d*$", "", Path(name).stem) or "photos"
+
+
+def _shrink(rgb: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    import cv2
+
+    scale = short_side / min(rgb.shape[:2])
+    if scale >= 1:
+        return rgb
+    size = (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def is_grey(rgb: NDArray[np.uint8]) -> bool:
+    """Whether a photo has practically no colour."""
+    small = rgb[::4, ::4].astype(np.int16)
+    return float((small.max(2) - small.min(2)).mean()) < GREY_BELOW
+
+
+def load_photos(
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    short_side: int,
+    skip_grey: bool = True,
+    limit: int | None = None,
+    progress: str | None = None,
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Decode photos in order, several at once, leaving out those that cannot be used.
+
+    Parameters
+    ----------
+    sources : iterable of path
+        Folders, tar files, or single pictures.
+    short_side : int
+        Larger photos are shrunk to this.
+    skip_grey : bool
+        Leave out photos without colour, with a line in the log.
+    limit : int, optional
+        Stop after this many files.
+    progress : str, optional
+        Title of a progress bar (shown on a terminal only).
+
+    Yields
+    ------
+    (str, ndarray of shape (H, W, 3), uint8)
+
+    Raises
+    ------
+    DataError
+        If not one photo can be used.
+    """
+
+    def read(item: tuple[str, bytes]) -> tuple[str, NDArray[np.uint8] | None, str]:
+        name, data = item
+        try:
+            rgb = _shrink(decode_image(data, name=name), short_side)
+        except ImageError as error:
+            return name, None, str(error)
+        if min(rgb.shape[:2]) < MIN_SIDE:
+            return name, None, f"{name} is only {rgb.shape[1]}x{rgb.shape[0]}."
+        if skip_grey and is_grey(rgb):
+            return name, None, f"{name} is grey."
+        return name, rgb, ""
+
+    used = skipped = 0
+    files = iterate_files(sources)
+    bar = tqdm(desc=progress, unit=" photos", disable=None if progress else True, leave=False)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        window: list = []
+        for count, item in enumerate(files):
+            if limit is not None and count >= limit:
+                break
+            window.append(pool.submit(read, item))
+            if len(window) < 32:
+                continue
+            done, window = window[:16], window[16:]
+            for future in done:
+                name, rgb, problem = future.result()
+                bar.update()
+                if rgb is None:
+                    skipped += 1
+                    log.warning("Left out: %s", problem)
+                else:
+                    used += 1
+                    yield name, rgb
+        for future in window:
+            name, rgb, problem = future.result()
+            bar.update()
+            if rgb is None:
+                skipped += 1
+                log.warning("Left out: %s", problem)
+            else:
+                used += 1
+                yield name, rgb
+    if not used:
+        raise DataError(
+            "No usable colour photo was found"
+            + (f"; {skipped} files were left out, see above." if skipped else ".")
+            + f" Give folders or tar files with {', '.join(sorted(SUFFIXES))} files."
+        )
+
+
+@dataclass
+class PhotoBlock:
+    """All training photos as one flat uint8 tensor on the training device.
+
+    Parameters
+    ----------
+    data : Tensor, shape (bytes,), uint8
+        The photos' RGB pixels, one photo after the other, row by row.
+    start, height, width : Tensor, shape (photos,), int64
+    weight : Tensor, shape (photos,), float32
+        How often each is drawn, relative to the others.
+    """
+
+    data: Tensor
+    start: Tensor
+    height: Tensor
+    width: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @classmethod
+    def load(
+        cls,
+        sources: Iterable[str | os.PathLike[str]],
+        *,
+        short_side: int = 256,
+        balance: float = 0.5,
+        limit: int | None = None,
+    ) -> PhotoBlock:
+        """Read photos into memory.
+
+        Parameters
+        ----------
+        balance : float
+            A source of n photos (see `source_of`) is drawn in proportion to n ** balance: 1 draws
+            all photos alike, 0 all sources alike.
+        """
+        names, shapes = [], []
+        data = bytearray()
+        for name, rgb in load_photos(
+            sources, short_side=short_side, limit=limit, progress="Reading photos"
+        ):
+            names.append(source_of(name))
+            shapes.append(rgb.shape[:2])
+            data += memoryview(np.ascontiguousarray(rgb)).cast("B")
+        count = Counter(names)
+        weight = torch.tensor([count[n] ** (balance - 1.0) for n in names])
+        height, width = torch.tensor(shapes).T
+        sizes = height * width * 3
+        block = torch.frombuffer(data, dtype=torch.uint8)
+        log.info("%d photos of %d sources, %.1f MiB", len(names), len(count), len(data) / 2**20)
+        return cls(block, sizes.cumsum(0) - sizes, height, width, weight)
+
+    def to(self, device: torch.device) -> PhotoBlock:
+        """The same block on another device."""
+        return PhotoBlock(*(t.to(device) for t in vars(self).values()))
+
+    def draw(self, batch: int, size: int, generator: torch.Generator, shrink: int = 1) -> Tensor:
+        """Cut random crops, mirrored half of the time.
+
+        Parameters
+        ----------
+        batch, size : int
+        generator : torch.Generator
+            On the block's device; the one source of chance.
+        shrink : int
+            Cut ``shrink * size`` pixels and average them down, to see more of a photo.
+
+        Returns
+        -------
+        Tensor, shape (batch, 3, size, size), float32
+            sRGB, 0..1. Photos smaller than the crop are continued by reflection.
+        """
+        device = self.data.device
+        chosen = torch.multinomial(self.weight, batch, replacement=True, generator=generator)
+        height, width = self.height[chosen], self.width[chosen]
+        chance = torch.rand((3, batch), generator=generator, device=device)
+        window = size * shrink
+        steps = torch.arange(window, device=device)
+
+        def lines(length: Tensor, where: Tensor) -> Tensor:
+            room = (length - window).clamp_min(0) + 1
+            at = steps + (where * room).long().clamp(max=room - 1)[:, None]
+            at = at % (2 * length[:, None])
+            return torch.minimum(at, 2 * length[:, None] - 1 - at)
+
+        rows, columns = lines(height, chance[0]), lines(width, chance[1])
+        columns = torch.where(chance[2, :, None] < 0.5, columns, columns.flip(1))
+        pixel = rows[:, :, None] * width[:, None, None] + columns[:, None, :]
+        index = (self.start[chosen, None, None] + pixel * 3)[:, None]
+        channel = torch.arange(3, device=device)[None, :, None, None]
+        rgb = self.data[index + channel].float() / 255
+        return torch.nn.functional.avg_pool2d(rgb, shrink) if shrink > 1 else rgb
+
+
+def center_square(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize so that the short side is `size` (area when shrinking, cubic when not), cut a square."""
+    import cv2
+
+    scale = size / min(rgb.shape[:2])
+    height, width = (max(size, round(n * scale)) for n in rgb.shape[:2])
+    if (height, width) != rgb.shape[:2]:
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        rgb = cv2.resize(rgb, (width, height), interpolation=method)
+    top, left = (height - size) // 2, (width - size) // 2
+    return rgb[top : top + size, left : left + size]

@@ -1,0 +1,46 @@
+"""Colorize photos from colour hints: the light runtime, without PyTorch.
+
+>>> from runtime import Colorizer, Hint
+>>> rgb = Colorizer().colorize(grey, [Hint(120, 80, "#c04030")])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Colorizer": "runtime.colorizer",
+    "Hint": "runtime.hints",
+    "Hints": "runtime.hints",
+    "read_image": "runtime.images",
+    "write_image": "runtime.images",
+    **dict.fromkeys(
+        (
+            "ArrayError",
+            "BackendError",
+            "ColorizationError",
+            "HintError",
+            "ImageError",
+            "MissingDependencyError",
+            "ModelError",
+        ),
+        "runtime.errors",
+    ),
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `python -m runtime --help` and tools that only read the version load nothing.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,91 @@
+"""Sizes of pictures from their headers alone, so that none is decoded that claims too much."""
+
+from __future__ import annotations
+
+import struct
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that a JPEG, PNG, TIFF, WebP, BMP or GIF file claims, or None.
+
+    EXIF orientation is not applied. Never raises on damaged data.
+    """
+    try:
+        for magic, reader in _READERS:
+            if data.startswith(magic):
+                size = reader(data)
+                return size if size and min(size) > 0 else None
+    except (struct.error, IndexError):
+        pass
+    return None
+
+
+def _png(data: bytes) -> tuple[int, int]:
+    return struct.unpack_from(">II", data, 16)
+
+
+def _gif(data: bytes) -> tuple[int, int]:
+    return struct.unpack_from("<HH", data, 6)
+
+
+def _bmp(data: bytes) -> tuple[int, int]:
+    if struct.unpack_from("<I", data, 14)[0] == 12:
+        return struct.unpack_from("<HH", data, 18)
+    width, height = struct.unpack_from("<ii", data, 18)
+    return width, abs(height)
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    kind = data[8:16]
+    if kind == b"WEBPVP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        return width, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"WEBPVP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"WEBPVP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+    return None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while True:
+        if data[at] != 0xFF:
+            return None
+        while data[at] == 0xFF:  # fill bytes
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
+            continue
+        if marker in (0xD9, 0xDA):  # end, or scan data before any frame header
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            return width, height
+        at += max(2, struct.unpack_from(">H", data, at)[0])
+
+
+def _tiff(data: bytes) -> tuple[int, int] | None:
+    order = "<" if data[:2] == b"II" else ">"
+    at = struct.unpack_from(order + "I", data, 4)[0]
+    found: dict[int, int] = {}
+    for i in range(struct.unpack_from(order + "H", data, at)[0]):
+        entry = at + 2 + 12 * i
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in (256, 257):  # ImageWidth, ImageLength
+            found[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
+    return (found[256], found[257]) if len(found) == 2 else None
+
+
+_READERS = (
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"\xff\xd8", _jpeg),
+    (b"RIFF", _webp),
+    (b"II*\0", _tiff),
+    (b"MM\0*", _tiff),
+    (b"GIF8", _gif),
+    (b"BM", _bmp),
+)

@@ -1,0 +1,78 @@
+"""The network's own layout: normalisation, channel order and sizes. The one definition.
+
+A network takes ``(N, 4, H, W)`` float32 with H and W multiples of 16 and gives ``(N, 2, H, W)``:
+
+====== ====================================================================
+input  meaning
+====== ====================================================================
+0      L / 100, 0..1
+1, 2   a and b of the hints, (value + 128) / 255; 128 / 255 without a hint
+3      mask, 1 where there is a hint, else 0
+====== ====================================================================
+
+The output is ab on the same scale, (value + 128) / 255. (Published HSCAU-Net, 2022: 8-bit Lab
+divided by 255, of which this is the unrounded form.)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MULTIPLE = 16
+"""Height and width of the network's input are multiples of this: four 2x2 poolings."""
+
+NEUTRAL = 128 / 255
+"""Normalised a and b of a colourless pixel, and of a place without a hint."""
+
+
+def normalize_ab(ab: Any) -> Any:
+    """Lab units to the network's 0..1; any array type."""
+    return (ab + 128) / 255
+
+
+def denormalize_ab(ab: Any) -> Any:
+    """The network's 0..1 to Lab units; any array type."""
+    return ab * 255 - 128
+
+
+def network_size(height: int, width: int, target: int = 256) -> tuple[int, int]:
+    """Size at which a photo meets the network.
+
+    Both sides are multiples of 16 that keep the aspect as nearly as such multiples can, with about
+    as many pixels as a ``target`` x ``target`` square, the size the network was trained at.
+    The long side is at most four times `target`; beyond that the aspect is squeezed.
+    """
+    ratio = math.sqrt(height / width)
+
+    def side(length: float) -> int:
+        return int(min(max(round(length / MULTIPLE), 1) * MULTIPLE, 4 * target))
+
+    return side(target * ratio), side(target / ratio)
+
+
+def pack_input(
+    L: NDArray[np.float32], ab: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Lay out one picture for the network.
+
+    Parameters
+    ----------
+    L : ndarray, shape (H, W)
+        0..100.
+    ab : ndarray, shape (H, W, 2)
+        Lab units; what it holds where `mask` is false does not matter.
+    mask : ndarray, shape (H, W), bool
+
+    Returns
+    -------
+    ndarray, shape (1, 4, H, W), float32
+    """
+    x = np.empty((1, 4, *L.shape), np.float32)
+    x[0, 0] = L / 100
+    x[0, 1:3] = np.where(mask, normalize_ab(np.moveaxis(ab, -1, 0)), NEUTRAL)
+    x[0, 3] = mask
+    return x
