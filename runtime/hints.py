@@ -95,6 +95,26 @@ class Hint:
         return "#{:02x}{:02x}{:02x}".format(*self.color)
 
 
+def parse_hint(text: str) -> Hint:
+    """Read "X,Y,COLOR" or "X,Y,COLOR,SIZE", as on the command line.
+
+    Raises
+    ------
+    HintError
+        If it is not that.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if len(parts) not in (3, 4):
+            raise ValueError
+        x, y, size = int(parts[0]), int(parts[1]), int(parts[3]) if len(parts) == 4 else 1
+    except ValueError:
+        raise HintError(
+            f"A hint must look like X,Y,#rrggbb or X,Y,#rrggbb,SIZE, not {text!r}."
+        ) from None
+    return Hint(x, y, parts[2], size)
+
+
 def cell_span(center: Any, size: Any, scale: Any, cells: Any) -> tuple[Any, Any]:
     """Cells that a hint covers along one axis: the one definition of rasterisation.
 
@@ -237,6 +257,19 @@ class Hints(Sequence[Hint]):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __add__(self, later: Hints) -> Hints:
+        """These hints, then `later` ones of the same image."""
+        if not isinstance(later, Hints):
+            return NotImplemented
+        sizes = {self.image_size, later.image_size} - {None}
+        if len(sizes) > 1:
+            raise HintError("Hints of images of different sizes cannot be joined; scale one first.")
+        return self._of_arrays(
+            np.concatenate([self._places, later._places]),
+            np.concatenate([self._colors, later._colors]),
+            sizes.pop() if sizes else None,
+        )
 
     def __repr__(self) -> str:
         return f"<Hints: {len(self)} hints, image_size={self.image_size}>"

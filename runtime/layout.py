@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+CONTRACT = "hscaunet-layout-1"
+"""Name of this layout, written into every exported file and asked for by every engine."""
+
 MULTIPLE = 16
 """Height and width of the network's input are multiples of this: four 2x2 poolings."""
 

@@ -1,0 +1,1 @@
+"""Export networks: ``python -m export.onnx``."""

@@ -1,0 +1,387 @@
+"""Export to ONNX, and measure the file: ``python -m export.onnx [--checkpoint C] [-o OUT]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import ColorizationError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import torch
+    from numpy.typing import NDArray
+
+    from hscaunet.network import HSCAUNet
+
+OPSET = 20  # static quantization in ONNX Runtime wants at most 20
+TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3}
+"""Largest absolute difference allowed on ab (0..1 scale) between the file and PyTorch."""
+
+_SMALL_WEIGHT = 256  # weights with fewer values stay fp32 whatever the storage
+
+
+@dataclass(frozen=True)
+class Check:
+    """Difference between an exported file and the PyTorch network on one input.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Of the input, (N, 4, H, W).
+    largest, mean : float
+        Absolute difference on ab, 0..1 scale.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    largest: float
+    mean: float
+
+
+def _fold(model: HSCAUNet) -> HSCAUNet:
+    """A copy whose BatchNorms are folded into the convolutions before them."""
+    import copy
+
+    from torch import nn
+    from torch.nn.utils import fuse_conv_bn_eval
+
+    model = copy.deepcopy(model).eval()
+    for module in list(model.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
+                module[i] = fuse_conv_bn_eval(module[i], module[i + 1])
+                module[i + 1] = nn.Identity()
+    return model
+
+
+def _half(model: HSCAUNet) -> torch.nn.Module:
+    """The network in fp16 between fp32 inputs and outputs.
+
+    The guided form's interpolation stays fp32: its sums of hints and its division are what fp16
+    spoils first, and they cost little beside the convolutions.
+    """
+    import torch
+    from torch import nn
+
+    from runtime.layout import NEUTRAL
+
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model.half()
+            if model.form == "guided":
+                self.net.grid.float()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            half = x.half()
+            if model.form == "published":
+                return self.net(half).float()
+            base = self.net.interpolate(x)
+            return base + self.net.correct(half, base.half()).float() + NEUTRAL
+
+    return Half()
+
+
+def build_onnx(
+    model: HSCAUNet, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
+) -> onnx.ModelProto:
+    """Export a network to an ONNX model in memory.
+
+    Parameters
+    ----------
+    model : HSCAUNet
+    precision : {"fp32", "fp16"}
+        What the graph computes in; input and output are fp32 either way.
+    weights : {"fp32", "fp16"}
+        What large weights are stored as. With fp16 in an fp32 graph they are cast when the file
+        is opened: half the size, fp32 arithmetic.
+    metadata : dict of str to str
+        Written into the file beside what it says of its layout.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input "input" (N, 4, H, W), output "ab" (N, 2, H, W); N free, H and W multiples of 16.
+    """
+    import logging
+    import warnings
+
+    import torch
+    from torch.export import Dim
+
+    folded: torch.nn.Module = _fold(model)
+    if precision == "fp16":
+        folded = _half(folded)  # type: ignore[arg-type]
+    example = torch.zeros(2, 4, 64, 96)
+    shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            folded.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=["ab"],
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+    proto = program.model_proto
+    _strip(proto)
+    _name_dimensions(proto)
+    if weights == "fp16" and precision == "fp32":
+        _store_half(proto)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove stack traces and source paths, which the exporter writes to every node."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+    for tensor in proto.graph.initializer:
+        del tensor.metadata_props[:]
+        tensor.doc_string = ""
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    proto.doc_string = proto.graph.doc_string = ""
+
+
+def _name_dimensions(proto: onnx.ModelProto) -> None:
+    """Check that the free dimensions are free, and give them names that a person understands."""
+    for value, channels in ((proto.graph.input[0], 4), (proto.graph.output[0], 2)):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 4 or dims[1].dim_value != channels:
+            raise AssertionError(f"{value.name} has an unexpected shape: {dims}")
+        for i, name in ((0, "N"), (2, "H"), (3, "W")):
+            # An exporter that gives up on a free dimension writes a number without a word.
+            if not dims[i].dim_param:
+                raise AssertionError(f"Dimension {i} of {value.name} came out fixed: {dims[i]}")
+            dims[i].dim_param = name
+    del proto.graph.value_info[:]
+
+
+def _store_half(proto: onnx.ModelProto) -> None:
+    """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening."""
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        value = numpy_helper.to_array(tensor)
+        if value.size < _SMALL_WEIGHT:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), name + ".fp16"))
+        casts.append(
+            helper.make_node(
+                "Cast", [name + ".fp16"], [name], name + ".cast", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def check_inputs(size: tuple[int, int] = (256, 256)) -> dict[str, NDArray[np.float32]]:
+    """Inputs that an exported file is measured on, each (N, 4, H, W)."""
+    import numpy as np
+
+    from runtime.color import lab_from_rgb
+    from runtime.images import read_image
+    from runtime.layout import pack_input
+
+    rng = np.random.default_rng(0)
+    sample = read_image(Path(__file__).with_name("sample.jpg"))
+    lab = lab_from_rgb(sample)
+    L, ab = lab[..., 0], lab[..., 1:]
+    nothing, everything = np.zeros(L.shape, bool), np.ones(L.shape, bool)
+    sparse, one = rng.random(L.shape) < 0.005, np.zeros(L.shape, bool)
+    one[100, 100] = True
+    corner = pack_input(L[:128, :192], ab[:128, :192], sparse[:128, :192])
+    odd = pack_input(L[:144, :80], ab[:144, :80], sparse[:144, :80])
+    return {
+        "photo, 0.5 % hints": pack_input(L, ab, sparse),
+        "photo, no hints": pack_input(L, ab, nothing),
+        "photo, one hint": pack_input(L, ab, one),
+        "photo, full hints": pack_input(L, ab, everything),
+        "black": pack_input(np.zeros_like(L), ab, sparse),
+        "white": pack_input(np.full_like(L, 100), ab, sparse),
+        "batch of 3, 192x128": np.concatenate([corner, corner[..., ::-1], corner[:, :, ::-1]]),
+        "80x144": odd,
+    }
+
+
+def measure(proto: onnx.ModelProto, model: HSCAUNet) -> list[Check]:
+    """Run an exported model in ONNX Runtime beside the PyTorch network.
+
+    Returns
+    -------
+    list of Check
+        Largest and mean absolute difference for each of `check_inputs`.
+    """
+    import numpy as np
+    import onnxruntime as ort
+    import torch
+
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rows = []
+    for name, x in check_inputs().items():
+        ours = session.run(None, {"input": x})[0]
+        with torch.inference_mode():
+            theirs = model(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+        difference = np.abs(ours - theirs)
+        # NaN compares false to everything; make it fail every tolerance.
+        largest = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+        rows.append(Check(name, x.shape, largest, float(difference.mean())))
+    return rows
+
+
+class ExportError(ColorizationError):
+    """The exported file is not the network: it differs by more than the tolerance."""
+
+
+def export(
+    checkpoint: Path,
+    output: Path,
+    *,
+    precision: str = "fp32",
+    weights: str = "fp32",
+    report: Any = None,
+) -> list[Check]:
+    """Export a checkpoint to one ONNX file that is checked before it is written.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        See `hscaunet.checkpoints.load_checkpoint`.
+    output : Path
+        An older file of that name is replaced only once the new one has passed.
+    precision, weights : {"fp32", "fp16"}
+        See `build_onnx`.
+    report : callable, optional
+        Called with each `Check`.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be used.
+    ExportError
+        If the file differs from PyTorch by more than `TOLERANCE`.
+    """
+    import json
+
+    import onnx
+
+    from hscaunet.checkpoints import load_checkpoint
+    from runtime import __version__
+    from runtime.layout import CONTRACT
+    from runtime.files import write_atomically
+    from runtime.manifest import sha256_of
+
+    loaded = load_checkpoint(checkpoint)
+    model = loaded.model
+    proto = build_onnx(
+        model,
+        precision=precision,
+        weights=weights,
+        metadata={
+            "network": "HSCAU-Net",
+            "name": str(loaded.metadata.get("name", checkpoint.stem)),
+            "config": json.dumps(model.config),
+            "layout": CONTRACT,
+            "precision": precision,
+            "weights_sha256": sha256_of(checkpoint),
+            "hscaunet_version": __version__,
+        },
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    rows = measure(proto, model)
+    for row in rows:
+        if report:
+            report(row)
+    worst = max(rows, key=lambda row: row.largest)
+    if not worst.largest <= TOLERANCE[precision]:
+        raise ExportError(
+            f"The exported network differs from PyTorch by {worst.largest:.2e} on "
+            f"{worst.name!r}, more than the {TOLERANCE[precision]:.0e} allowed for {precision}; "
+            "nothing was written."
+            + (
+                " These weights were not released for fp16 storage; use --weights fp32."
+                if weights == "fp16" and precision == "fp32"
+                else ""
+            )
+        )
+    write_atomically(output, proto.SerializeToString())
+    return rows
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.onnx",
+        description="Export HSCAU-Net to one ONNX file and measure it against PyTorch.",
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, metavar="C",
+        help="training checkpoint, safetensors, or the authors' file; default: the bundled weights")  # fmt: skip
+    add("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the graph")
+    add("--weights", choices=("fp32", "fp16"), default="fp32",
+        help="storage of large weights in an fp32 graph; fp16 halves the file")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="OUT.onnx", help="default: beside the checkpoint's name")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        checkpoint = args.checkpoint
+        if checkpoint is None:
+            from hscaunet.weights import bundled_weights
+
+            checkpoint = bundled_weights()
+        suffix = ".onnx" if args.precision == "fp32" else ".fp16.onnx"
+        output = args.output or Path(checkpoint.stem + suffix)
+        if not output.parent.is_dir():
+            raise ExportError(f"The folder {output.parent} does not exist; make it first.")
+        print(f"{'input':<22}{'shape':<22}{'max |d ab|':>12}{'mean |d ab|':>13}")
+        export(
+            checkpoint,
+            output,
+            precision=args.precision,
+            weights=args.weights,
+            report=lambda c: print(
+                f"{c.name:<22}{str(c.shape):<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
+            ),
+        )
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
+        return 1
+    except (ColorizationError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, {args.precision}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
