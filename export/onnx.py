@@ -68,7 +68,6 @@ def _half(model: HSCAUNet) -> torch.nn.Module:
     The guided form's interpolation stays fp32: its sums of hints and its division are what fp16
     spoils first, and they cost little beside the convolutions.
     """
-    import torch
     from torch import nn
 
     from runtime.layout import NEUTRAL
@@ -293,8 +292,8 @@ def export(
 
     from hscaunet.checkpoints import load_checkpoint
     from runtime import __version__
-    from runtime.layout import CONTRACT
     from runtime.files import write_atomically
+    from runtime.layout import CONTRACT
     from runtime.manifest import sha256_of
 
     loaded = load_checkpoint(checkpoint)
@@ -342,11 +341,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, metavar="C",
-        help="training checkpoint, safetensors, or the authors' file; default: the bundled weights")  # fmt: skip
+        help="training checkpoint, safetensors or the authors' file; default: bundled weights")  # fmt: skip
     add("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the graph")
     add("--weights", choices=("fp32", "fp16"), default="fp32",
         help="storage of large weights in an fp32 graph; fp16 halves the file")  # fmt: skip
-    add("-o", "--output", type=Path, metavar="OUT.onnx", help="default: beside the checkpoint's name")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT.onnx",
+        help="default: beside the checkpoint's name",
+    )
     return parser
 
 
@@ -370,7 +375,7 @@ def main(argv: list[str] | None = None) -> int:
             precision=args.precision,
             weights=args.weights,
             report=lambda c: print(
-                f"{c.name:<22}{str(c.shape):<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
+                f"{c.name:<22}{c.shape!s:<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
             ),
         )
     except ImportError as error:

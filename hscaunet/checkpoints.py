@@ -147,7 +147,9 @@ def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -
     try:
         model = HSCAUNet(**config)
         # Counters of BatchNorm are not released; nothing reads them.
-        counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+        counters = {
+            k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")
+        }
         model.load_state_dict({**counters, **{k: v.float() for k, v in state.items()}})
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(f"{path} does not hold the weights it claims: {error}") from None

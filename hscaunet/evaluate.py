@@ -1,41 +1,304 @@
-"""Measure a model: ``python -m hscaunet.evaluate MODEL --data ...`` (in the making)."""
+"""Measure a model: ``python -m hscaunet.evaluate MODEL --data FOLDER|TAR``.
+
+PSNR and SSIM on 8-bit RGB under the published protocols, beside what needs no training at all on
+the same photos and the same hints.
+"""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
-from hscaunet.losses import psnr, ssim
-from hscaunet.protocols import Protocol
-from hscaunet.sampling import pack_input
-from runtime.color import lab_from_rgb, rgb_from_lab
-from runtime.layout import denormalize_ab
+    from hscaunet.protocols import Protocol
+
+REPORT_FORMAT = "hscaunet-evaluation-1"
+FLOORS = ("grey", "levin", "kernel", "grid")
 
 
 class Method(TypingProtocol):
+    """Something that colorizes: a model or a floor."""
+
     name: str
 
-    def predict(self, x: torch.Tensor) -> torch.Tensor: ...
+    def predict(self, x: Tensor) -> Tensor:
+        """(N, 4, H, W) to (N, 2, H, W) in the layout of `runtime.layout`."""
+        ...
 
 
 class TorchMethod:
-    def __init__(self, name: str, model: torch.nn.Module) -> None:
+    """A PyTorch network on the device that it is on."""
+
+    def __init__(self, name: str, model: nn.Module) -> None:
         self.name, self.model = name, model
         self.device = next(model.parameters()).device
 
-    @torch.inference_mode()
-    def predict(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model(x.to(self.device)).float().cpu()
+    def predict(self, x: Tensor) -> Tensor:
+        """See `Method`."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(x.to(self.device)).float().cpu()
 
 
-def measure(method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int) -> dict[str, float]:
-    lab = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb), -1, 0))[None]
-    hint, mask = protocol.reveal(lab[:, 1:], photo)
+class RuntimeMethod:
+    """A model file run by `runtime.Colorizer`."""
+
+    def __init__(self, path: str, device: str = "auto", backend: str = "auto") -> None:
+        from runtime import Colorizer
+
+        self.colorizer = Colorizer(path, device=device, backend=backend)
+        self.name = f"{Path(path).stem} ({self.colorizer.backend} {self.colorizer.precision})"
+
+    def predict(self, x: Tensor) -> Tensor:
+        """See `Method`."""
+        import torch
+
+        return torch.from_numpy(self.colorizer.predict(x.numpy()))
+
+
+def measure(
+    method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
+) -> dict[str, float]:
+    """PSNR (dB) and SSIM of one photo.
+
+    Parameters
+    ----------
+    method : Method
+    protocol : Protocol
+    rgb : ndarray, shape (S, S, 3), uint8
+        S is the protocol's size.
+    photo, seed : int
+        Fix the hints.
+    """
+    import numpy as np
+    import torch
+
+    from hscaunet.losses import psnr, ssim
+    from hscaunet.sampling import pack_input
+    from runtime.color import lab_from_rgb, rgb_from_lab
+    from runtime.layout import denormalize_ab
+
+    lab = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb), -1, 0).copy())[None]
+    hint, mask = protocol.reveal(lab[:, 1:], photo, seed)
     ab = denormalize_ab(method.predict(pack_input(lab[:, :1], hint, mask)))
+    ab = ab.clamp(-128, 127)  # as the runtime does
     ours = rgb_from_lab(lab[0, 0].numpy(), np.moveaxis(ab[0].numpy(), 0, -1))
-    a = torch.from_numpy(np.moveaxis(ours, -1, 0).astype(np.float32))[None]
-    b = torch.from_numpy(np.moveaxis(rgb, -1, 0).astype(np.float32))[None]
-    return {"psnr": float(psnr(a, b)), "ssim": float(ssim(a, b, 255.0))}
+    pair = torch.from_numpy(np.stack([ours, rgb]).astype(np.float32)).permute(0, 3, 1, 2)
+    return {
+        "psnr": float(psnr(pair[:1], pair[1:])),
+        "ssim": float(ssim(pair[:1], pair[1:], 255.0)),
+    }
+
+
+def open_model(path: str, device: str = "auto") -> tuple[Method, Any]:
+    """Open a checkpoint or an ONNX file; also returns the network, if there is one in PyTorch."""
+    import torch
+
+    from hscaunet.checkpoints import load_checkpoint
+
+    if Path(path).suffix == ".onnx" or not Path(path).suffix:
+        return RuntimeMethod(path, device), None
+    loaded = load_checkpoint(path)
+    place = "cuda" if device == "auto" and torch.cuda.is_available() else device
+    model = loaded.model.to("cpu" if place == "auto" else place)
+    return TorchMethod(f"{loaded.metadata.get('name', path)} (PyTorch)", model), loaded.model
+
+
+def evaluate(
+    methods: Sequence[Method],
+    protocols: Sequence[Protocol],
+    photos: Sequence[NDArray[np.uint8]],
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Measure every method under every protocol on the same photos and hints.
+
+    Returns
+    -------
+    list of dict
+        ``method``, ``protocol``, ``psnr`` and ``ssim`` (means over photos), and ``photos`` (the
+        figures photo by photo).
+    """
+    from tqdm import tqdm
+
+    from hscaunet.photos import center_square
+
+    rows = []
+    bar = tqdm(
+        total=len(methods) * len(protocols) * len(photos),
+        unit=" pictures",
+        disable=None,
+        leave=False,
+    )
+    with bar:
+        for protocol in protocols:
+            squares = [center_square(rgb, protocol.size) for rgb in photos]
+            for method in methods:
+                bar.set_description(f"{method.name}, {protocol.label}")
+                figures = []
+                for i, rgb in enumerate(squares):
+                    figures.append(measure(method, protocol, rgb, i, seed))
+                    bar.update()
+                rows.append(
+                    {
+                        "method": method.name,
+                        "protocol": protocol.label,
+                        **{
+                            key: sum(f[key] for f in figures) / len(figures)
+                            for key in ("psnr", "ssim")
+                        },
+                        "photos": [{k: round(v, 5) for k, v in f.items()} for f in figures],
+                    }
+                )
+    return rows
+
+
+def digest(photos: Iterable[NDArray[np.uint8]], seed: int) -> str:
+    """What two reports must share to be compared: the photos and the seed of the hints."""
+    total = hashlib.sha256(str(seed).encode())
+    for rgb in photos:
+        total.update(rgb.tobytes())
+    return total.hexdigest()[:16]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The means as a Markdown table: a line a method, a column a protocol, PSNR / SSIM."""
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(r["method"], r["protocol"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in rows}
+    lines = [["method", *protocols]]
+    lines += [[m, *(cells.get((m, p), "") for p in protocols)] for m in methods]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    texts = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(texts)
+
+
+def _floors(names: Sequence[str], model: Any) -> list[Method]:
+    from hscaunet.floors import Grey, Grid, Kernel, Levin
+
+    made: list[Method] = []
+    for name in names:
+        if name == "grid":
+            made.append(Grid())
+            if getattr(model, "form", None) == "guided":
+                made.append(Grid(model))
+        else:
+            made.append({"grey": Grey, "levin": Levin, "kernel": Kernel}[name]())
+    return made
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hscaunet.evaluate",
+        description="PSNR and SSIM of 8-bit RGB under the published protocols, beside floors "
+        "that need no training.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", nargs="*", metavar="MODEL",
+        help="checkpoints (.pt, .safetensors, the authors' .pth), ONNX files or bundled names; "
+        "none measures the floors alone")  # fmt: skip
+    add("--data", nargs="+", required=True, metavar="PATH", help="folders or tar files of photos")
+    add("--photos", type=int, metavar="N", help="use the first N")
+    add("--protocols", nargs="+", choices=("published", "zhang", "icolorit"),
+        default=["published", "zhang", "icolorit"], help="how hints are given")  # fmt: skip
+    add("--points", nargs="+", type=int, default=[0, 1, 10, 100], metavar="N",
+        help="numbers of hints for zhang and icolorit")  # fmt: skip
+    add("--floors", nargs="*", choices=FLOORS, default=list(FLOORS),
+        help="methods without training beside the models; give none to leave them out")  # fmt: skip
+    add("--beside", nargs="*", default=[], metavar="REPORT.json",
+        help="show the methods of earlier reports on the same photos and seed too")  # fmt: skip
+    add("--seed", type=int, default=0, help="of the hints' places")
+    add("--device", default="auto", help="cpu, cuda or auto")
+    add("--json", type=Path, metavar="OUT", help="write every figure, photo by photo")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if min(args.points) < 0:
+        parser.error("--points must not be negative.")
+    from runtime.errors import ColorizationError
+
+    try:
+        return _run(args)
+    except (ColorizationError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    import logging
+
+    from hscaunet.photos import DataError, load_photos
+    from hscaunet.protocols import parse_protocols
+    from runtime.files import write_atomically
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    methods: list[Method] = []
+    network = None
+    for path in args.model:
+        method, opened = open_model(path, args.device)
+        methods.append(method)
+        network = network or opened
+    photos = [
+        rgb
+        for _, rgb in load_photos(
+            args.data, short_side=256, skip_grey=False, limit=args.photos, progress="Reading photos"
+        )
+    ]
+    mark = digest(photos, args.seed)
+    earlier: list[dict[str, Any]] = []
+    for path in args.beside:
+        try:
+            report = json.loads(Path(path).read_text("utf-8"))
+            same = report["format"] == REPORT_FORMAT and report["digest"] == mark
+            earlier += report["rows"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path} is no report of this command.") from None
+        if not same:
+            raise DataError(f"{path} was measured on other photos or another seed; measure again.")
+    protocols = parse_protocols(args.protocols, args.points)
+    methods += _floors(args.floors, network)
+    rows = evaluate(methods, protocols, photos, seed=args.seed)
+    measured = {(row["method"], row["protocol"]) for row in rows}
+    labels = {protocol.label for protocol in protocols}
+    rows += [
+        row
+        for row in earlier
+        if row["protocol"] in labels and (row["method"], row["protocol"]) not in measured
+    ]
+    print(f"{len(photos)} photos, seed {args.seed}; PSNR (dB) / SSIM of 8-bit RGB, means\n")
+    print(table(rows))
+    if args.json:
+        report = {
+            "format": REPORT_FORMAT,
+            "digest": mark,
+            "photos": len(photos),
+            "seed": args.seed,
+            "rows": rows,
+        }
+        write_atomically(args.json, json.dumps(report).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,9 +48,12 @@ def ssim(a: Tensor, b: Tensor, value_range: float = 1.0, window: int = 11) -> Te
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each picture of 0..255 values, shape (N,)."""
+    """Peak signal-to-noise ratio in dB of each picture of 0..255 values, shape (N,).
+
+    At most 80 dB, so that a picture without any error leaves the mean of a set finite.
+    """
     error = (a.double() - b.double()).square().mean((1, 2, 3))
-    return 10 * torch.log10(255.0**2 / error)
+    return 10 * torch.log10(255.0**2 / error.clamp_min(255.0**2 * 1e-8))
 
 
 def published_loss(L: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:

@@ -80,9 +80,7 @@ def paint_patches(
     return hint.view_as(ab), mask.view(n, 1, height, width)
 
 
-def dense_pixels(
-    ab: Tensor, shares: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def dense_pixels(ab: Tensor, shares: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Each pixel, with its exact colour, with the probability its photo has in `shares` (N,)."""
     chance = torch.rand(
         (ab.shape[0], 1, *ab.shape[2:]), generator=generator, device=ab.device, dtype=ab.dtype
@@ -132,9 +130,7 @@ class HintRecipe:
         count = torch.where(uniform(n) < self.geometric_share, geometric, spread)
         count = count.clamp(max=self.most)
         # Half of the photos get hints all over, half around the middle, as people click.
-        centred = 0.5 + 0.25 * torch.randn(
-            (2, n, self.most), generator=generator, device=device
-        )
+        centred = 0.5 + 0.25 * torch.randn((2, n, self.most), generator=generator, device=device)
         anywhere = uniform(2, n, self.most)
         place = torch.where(uniform(n)[None, :, None] < 0.5, centred, anywhere).clamp(0, 0.999999)
         x, y = (place[0] * width).long(), (place[1] * height).long()

@@ -139,9 +139,9 @@ class Trainer:
 
         state = self._find_state()
         self.recipe = self._settle_recipe(state)
-        self.photos = PhotoBlock.load(
-            args.data, balance=args.balance, limit=args.limit
-        ).to(self.device)
+        self.photos = PhotoBlock.load(args.data, balance=args.balance, limit=args.limit).to(
+            self.device
+        )
         if not self.recipe.images:
             epochs = self.recipe.epochs[-1][0] if self.recipe.epochs else args.epochs
             self.recipe = replace(self.recipe, images=epochs * len(self.photos))
@@ -171,7 +171,8 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
             self._enter_phase()
-            self.optimizer.load_state_dict(state["optimizer"])
+            if state["phase"] == self.phase:  # else it was saved at the last step of its phase
+                self.optimizer.load_state_dict(state["optimizer"])
         elif args.init:
             from hscaunet.checkpoints import load_checkpoint
 
@@ -208,7 +209,7 @@ class Trainer:
 
         resume = self.args.resume
         if resume is None:
-            if (self.out / "last.pt").exists():
+            if any((self.out / name).exists() for name in ("last.pt", "previous.pt")):
                 raise ModelError(
                     f"{self.out} already holds a training run; add --resume to go on with it, or "
                     "name another folder."
@@ -334,10 +335,6 @@ class Trainer:
         self.ema.update(self.model, self.step)
         return float(loss.detach())
 
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        return self.model.state_dict()
-
     def save(self) -> None:
         """Write ``last.pt``, keeping the one before as ``previous.pt``."""
         from hscaunet.checkpoints import save_training
@@ -355,6 +352,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "ema": self.ema.shadow,
                 "optimizer": self.optimizer.state_dict(),
+                "phase": self.phase,
                 "seen": self.seen,
                 "step": self.step,
                 "elapsed": self.elapsed,
@@ -404,7 +402,7 @@ class Trainer:
             disable=None if self.rank == 0 else True,
             smoothing=0.05,
         )
-        first = self.seen
+        first = self.seen  # at the last line of the log
         while self.seen < total and not self.stop_signal:
             loss = self.train_step()
             if not math.isfinite(loss):
@@ -421,13 +419,13 @@ class Trainer:
                     "seen": self.seen,
                     "loss": round(mean / count, 5),
                     "lr": learning_rate(self.recipe, self.seen, len(self.photos)),
-                    "images_per_s": round((self.seen - first) / (now - began), 2),
+                    "images_per_s": round((self.seen - first) / (now - logged), 2),
                     "elapsed": round(self.elapsed),
                     "phase": self.phase,
                 }
                 self._log(row)
                 log.info("%s", row)
-                count, mean, logged = 0, 0.0, now
+                count, mean, logged, first = 0, 0.0, now, self.seen
             over = args.time_limit and now - began > args.time_limit * 60
             if self.world > 1:  # every process must leave the loop at the same step
                 flag = torch.tensor([float(bool(over) or bool(self.stop_signal))])
@@ -440,6 +438,7 @@ class Trainer:
             if self.validation and self.seen - validated >= args.validate_every:
                 self._report()
                 validated = self.seen
+                logged, first = time.monotonic(), self.seen
             if over:
                 break
         bar.close()

@@ -383,7 +383,7 @@ class Hints(Sequence[Hint]):
         except (ValueError, RecursionError) as error:
             raise HintError(f"The hint file is not JSON: {error}.") from None
         if not isinstance(document, dict) or document.get("format") != FILE_FORMAT:
-            raise HintError(f"The hint file lacks \"format\": \"{FILE_FORMAT}\".")
+            raise HintError(f'The hint file lacks "format": "{FILE_FORMAT}".')
         version = document.get("version")
         if version != FILE_VERSION:
             raise HintError(

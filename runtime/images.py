@@ -63,9 +63,7 @@ def decode_image(
     return np.ascontiguousarray(bgr[..., ::-1])
 
 
-def read_image(
-    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a photo file to RGB; see `decode_image`.
 
     Raises

@@ -1,0 +1,1 @@
+"""Model files that come with the runtime; see `runtime.manifest`."""
