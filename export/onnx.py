@@ -340,18 +340,20 @@ def build_parser() -> argparse.ArgumentParser:
         description="Export HSCAU-Net to one ONNX file and measure it against PyTorch.",
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, metavar="C",
-        help="training checkpoint, safetensors or the authors' file; default: bundled weights")  # fmt: skip
-    add("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the graph")
-    add("--weights", choices=("fp32", "fp16"), default="fp32",
-        help="storage of large weights in an fp32 graph; fp16 halves the file")  # fmt: skip
     add(
-        "-o",
-        "--output",
+        "--checkpoint",
         type=Path,
-        metavar="OUT.onnx",
-        help="default: beside the checkpoint's name",
+        metavar="C",
+        help="training checkpoint, safetensors or the authors' file; default: bundled weights",
     )
+    add("--precision", choices=("fp32", "fp16"), default="fp32", help="arithmetic of the graph")
+    add(
+        "--weights",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="storage of large weights in an fp32 graph; fp16 halves the file",
+    )
+    add("-o", "--output", type=Path, metavar="OUT.onnx", help="default: the checkpoint's name")
     return parser
 
 

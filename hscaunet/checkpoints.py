@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hscaunet.network import HSCAUNet
-from runtime.errors import ModelError
+from runtime.errors import ModelError, first_line
 from runtime.files import write_atomically
 
 TRAINING_FORMAT = "hscaunet-training-1"
@@ -55,12 +54,10 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} is no checkpoint, is damaged, or holds more than weights and is not loaded "
-            f"because that could run code: {str(error).splitlines()[0]}"
+            f"because that could run code: {first_line(error)}"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(
-            f"{path} is no checkpoint, or is cut short: {str(error).splitlines()[0]}"
-        ) from None
+    except Exception as error:  # damaged files fail in many ways, struct.error among them
+        raise ModelError(f"{path} is no checkpoint, or is cut short: {first_line(error)}") from None
 
 
 def load_training(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -50,16 +50,24 @@ def iterate_files(sources: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[s
             yield source.name, source.read_bytes()
         elif source.is_file():
             try:
-                with tarfile.open(source) as tar:
-                    for member in tar:
-                        if Path(member.name).suffix.lower() in SUFFIXES and member.isfile():
-                            yield member.name, tar.extractfile(member).read()  # type: ignore[union-attr]
-            except (tarfile.TarError, OSError, EOFError) as error:
-                if isinstance(error, tarfile.ReadError) and "truncated" not in str(error):
-                    raise DataError(f"{source} is neither a folder nor a tar file.") from None
-                log.warning("%s is cut short (%s); going on with what it holds.", source, error)
+                tar = tarfile.open(source)  # noqa: SIM115 - closed below
+            except (tarfile.TarError, OSError, EOFError):
+                raise DataError(f"{source} is neither a folder nor a tar file.") from None
+            with tar:
+                yield from _members(tar, source)
         else:
             raise DataError(f"{source} does not exist; give folders or tar files of photos.")
+
+
+def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        for member in tar:
+            if Path(member.name).suffix.lower() in SUFFIXES and member.isfile():
+                file = tar.extractfile(member)
+                if file is not None:
+                    yield member.name, file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        log.warning("%s is cut short (%s); going on with what it holds.", source, error)
 
 
 def source_of(name: str) -> str:
@@ -265,7 +273,7 @@ class PhotoBlock:
 
 
 def center_square(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize so that the short side is `size` (area when shrinking, cubic when not), cut a square."""
+    """Resize the short side to `size` (area when shrinking, cubic when not), cut the middle."""
     import cv2
 
     scale = size / min(rgb.shape[:2])

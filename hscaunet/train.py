@@ -262,9 +262,10 @@ class Trainer:
         self.phase = phase
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("grid.") == (phase == "grid"))
-        learning = [p for p in self.model.parameters() if p.requires_grad]
+            parameter.grad = None
+        self.learning = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
-            learning,
+            self.learning,
             lr=self.recipe.lr,
             betas=self.recipe.betas,
             fused=self.device.type == "cuda",
@@ -328,7 +329,7 @@ class Trainer:
         if self.phase == "grid" and self.world > 1:
             for p in self.model.grid.parameters():
                 torch.distributed.all_reduce(p.grad, torch.distributed.ReduceOp.AVG)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(self.learning, 10.0)
         self.optimizer.step()
         self.step += 1
         self.seen += batch * self.world
@@ -449,6 +450,9 @@ class Trainer:
             done = "finished" if self.seen >= total else "stopped; --resume goes on"
             log.info("%d of %d images seen, %s. %s", self.seen, total, done, self.out / "last.pt")
         if self.world > 1:
+            # Together: a process that leaves while another still talks to it aborts that one.
+            torch.distributed.barrier()
+            del self.forward
             torch.distributed.destroy_process_group()
 
     def _report(self) -> None:

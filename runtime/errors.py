@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, short enough for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class ColorizationError(Exception):
     """Base of every error that this project raises on purpose.
 

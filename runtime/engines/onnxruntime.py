@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, ModelError
+from runtime.errors import BackendError, ModelError, first_line
 from runtime.layout import CONTRACT
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Engine:
             return ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise ModelError(
-                f"{model} is no ONNX model, or is damaged: {str(error).splitlines()[0]}"
+                f"{model} is no ONNX model, or is damaged: {first_line(error)}"
             ) from None
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,5 +86,5 @@ class Engine:
             return self._session.run([self._output], {self._input: x})[0]
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime failed on an input of {x.shape}: {str(error).splitlines()[0]}"
+                f"ONNX Runtime failed on an input of {x.shape}: {first_line(error)}"
             ) from None

@@ -1,0 +1,89 @@
+"""Put trained weights into the packages: ``python -m export.release CHECKPOINT --name NAME``.
+
+Writes safetensors into ``hscaunet/weights`` and the ONNX made of them into ``runtime/models``,
+each with its sha256 in the manifest beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ColorizationError
+from runtime.files import write_atomically
+from runtime.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
+
+
+def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
+    """Write a model's entry into a folder's manifest."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8")) if path.exists() else {"models": {}}
+    manifest["models"][name] = {"file": file.name, "sha256": sha256_of(file), **facts}
+    write_atomically(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+
+
+def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
+    """Release a training checkpoint's averaged weights.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    name : str
+        Of both files, such as "hscaunet-lite".
+    weights, models : Path
+        Folders for the safetensors and the ONNX.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be used.
+    ExportError
+        If the ONNX differs from PyTorch by more than its tolerance.
+    """
+    from export.onnx import export
+    from hscaunet.checkpoints import load_checkpoint, save_release
+
+    loaded = load_checkpoint(checkpoint)
+    recipe = loaded.metadata.get("recipe")
+    metadata = {
+        "name": name,
+        "images_seen": loaded.metadata.get("images_seen"),
+        "recipe": recipe,
+    }
+    tensors = weights / f"{name}.safetensors"
+    graph = models / f"{name}.onnx"
+    save_release(tensors, loaded.model, metadata)
+    export(tensors, graph, weights="fp16")
+    facts = {"config": loaded.model.config, "images_seen": metadata["images_seen"]}
+    enter(weights, name, tensors, **facts)
+    enter(models, name, graph, **facts, weights_sha256=sha256_of(tensors))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.release", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="training checkpoint")
+    parser.add_argument("--name", default=DEFAULT_MODEL, help="default: %(default)s")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    import hscaunet
+
+    weights = Path(hscaunet.__file__).parent / "weights"
+    try:
+        release(args.checkpoint, args.name, weights, MODELS)
+    except (ColorizationError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

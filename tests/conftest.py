@@ -1,0 +1,98 @@
+"""What tests share. Everything is seeded and small; nothing needs a network or a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+SHARED_PHOTOS = ROOT.parent / "shared" / "photos"
+
+
+def run_python(*args: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python at the top of the repository."""
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def colorful(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth RGB picture with edges and every kind of colour."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), np.uint8)
+    picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture[height // 3 : height // 2, width // 4 : width // 2] = (200, 40, 30)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small colour photos with a grey and a broken one among them."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(8):
+        cv2.imwrite(str(folder / f"a_{i:03}.png"), colorful(72 + 8 * i, 96, i))
+    cv2.imwrite(str(folder / "b_000.png"), np.full((80, 80, 3), 128, np.uint8))
+    (folder / "b_001.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training state of a guided network of width 8 whose every part does something."""
+    import torch
+    from torch import nn
+
+    from hscaunet.checkpoints import save_training
+    from hscaunet.network import HSCAUNet
+
+    torch.manual_seed(3)
+    model = HSCAUNet(8, "guided")
+    stir(model)
+    nn.init.normal_(model.outc.conv.weight, std=0.02)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    save_training(
+        path,
+        {
+            "config": model.config,
+            "ema": model.state_dict(),
+            "seen": 7,
+            "recipe": {"name": "clicks"},
+        },
+    )
+    return path
+
+
+def stir(model) -> None:  # type: ignore[no-untyped-def]
+    """Give BatchNorms statistics and scales as training would."""
+    import torch
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.2)
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.copy_(torch.rand_like(module.running_var) + 0.2)
+    model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_checkpoint: Path) -> Path:
+    """The tiny checkpoint exported by the project's own command."""
+    from export.onnx import main
+
+    output = tiny_checkpoint.with_suffix(".onnx")
+    assert main(["--checkpoint", str(tiny_checkpoint), "-o", str(output)]) == 0
+    return output

@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import colorful
+
+from hscaunet.evaluate import main, measure, table
+from hscaunet.floors import Grey, Grid, Kernel, Levin
+from hscaunet.protocols import Protocol
+from hscaunet.sampling import pack_input
+from runtime.color import lab_from_rgb
+from runtime.layout import NEUTRAL
+
+
+def packed(rgb, mask):
+    lab = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb), -1, 0).copy())[None]
+    return pack_input(lab[:, :1], lab[:, 1:], torch.from_numpy(mask)[None, None])
+
+
+def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
+    tiny_checkpoint, tiny_onnx, photo_folder, tmp_path, capsys
+):
+    options = ["--data", str(photo_folder), "--photos", "2", "--points", "0", "3"]
+    report = tmp_path / "r.json"
+    models = [str(tiny_checkpoint), str(tiny_onnx)]
+    assert main([*models, *options, "--json", str(report)]) == 0
+    said = capsys.readouterr().out
+    for name in ("grey", "Levin 2004", "kernel", "grid", "grid, learned", "tiny (PyTorch)"):
+        assert f"| {name} " in said
+    document = json.loads(report.read_text())
+    rows = {(r["method"], r["protocol"]): r for r in document["rows"]}
+    assert {p for _, p in rows} == {
+        *("published 0.5 %", "zhang N=0", "zhang N=3", "icolorit N=0", "icolorit N=3")
+    }
+    for (method, protocol), row in rows.items():
+        assert len(row["photos"]) == 2
+        if method == "tiny (PyTorch)":
+            other = rows["tiny (onnxruntime fp32)", protocol]
+            assert row["psnr"] == pytest.approx(other["psnr"], abs=0.01)
+        if protocol.endswith("N=0") and method not in ("tiny (PyTorch)", "tiny (onnxruntime fp32)"):
+            assert row["psnr"] == pytest.approx(rows["grey", protocol]["psnr"])
+    # An earlier report's methods can stand beside a new one on the same photos, and on no others.
+    again = [models[0], "--floors", "--protocols", "published", "--beside", str(report)]
+    assert main([*again, *options]) == 0
+    assert "| Levin 2004 " in capsys.readouterr().out
+    assert main([*again, *options, "--seed", "1"]) == 1
+    assert "other photos" in capsys.readouterr().err
+
+
+def test_bad_models_data_and_reports_say_so(tmp_path, photo_folder, capsys):
+    data = ["--data", str(photo_folder)]
+    assert main([str(tmp_path / "no.pt"), *data]) == 1
+    assert "no checkpoint" in capsys.readouterr().err
+    assert main([str(tmp_path / "no.onnx"), *data]) == 1
+    assert "no model file" in capsys.readouterr().err
+    assert main(["--data", str(tmp_path)]) == 1
+    assert "No usable" in capsys.readouterr().err
+    (tmp_path / "r.json").write_text("{}")
+    assert main([*data, "--beside", str(tmp_path / "r.json")]) == 1
+    assert "no report" in capsys.readouterr().err
+
+
+def test_perfect_colours_score_the_ceiling():
+    rgb = colorful(256, 256)
+    lab = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb), -1, 0).copy())[None]
+
+    class Truth:
+        name = "truth"
+
+        def predict(self, x):
+            return (lab[:, 1:] + 128) / 255
+
+    figures = measure(Truth(), Protocol("published"), rgb, 0)
+    assert figures["psnr"] > 60
+    assert figures["ssim"] > 0.9999
+
+
+@pytest.mark.parametrize("floor", [Grey(), Grid(), Levin(), Kernel()])
+def test_floors_give_no_colour_without_hints(floor):
+    rgb = colorful(64, 64)
+    out = floor.predict(packed(rgb, np.zeros((64, 64), bool)))
+    assert out.shape == (1, 2, 64, 64)
+    assert torch.allclose(out, torch.full_like(out, NEUTRAL), atol=1e-6)
+
+
+@pytest.mark.parametrize("floor", [Grid(), Levin(), Kernel()])
+def test_floors_spread_one_hint_over_everything(floor):
+    rgb = colorful(64, 64)
+    mask = np.zeros((64, 64), bool)
+    mask[20, 30] = True
+    x = packed(rgb, mask)
+    expected = x[:, 1:3, 20, 30][:, :, None, None].expand(1, 2, 64, 64)
+    assert torch.allclose(floor.predict(x), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("floor", [Levin(), Kernel()])
+def test_floors_use_edges_of_L(floor):
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[:, :32], rgb[:, 32:] = (90, 10, 10), (120, 160, 255)
+    mask = np.zeros((64, 64), bool)
+    mask[32, 5] = mask[32, 60] = True
+    x = packed(rgb, mask)
+    truth = packed(rgb, np.ones((64, 64), bool))[:, 1:3]
+    assert float((floor.predict(x) - truth).abs().mean()) < 0.02
+
+
+def test_levin_solves_its_own_equations():
+    """Each free pixel is the weighted mean of its neighbours; each hint is kept."""
+    rgb = colorful(32, 32)
+    mask = np.zeros((32, 32), bool)
+    mask[::7, ::9] = True
+    x = packed(rgb, mask)
+    out = Levin().predict(x)[0]
+    assert torch.allclose(out[:, mask], x[0, 1:3][:, mask], atol=1e-6)
+    assert float(out.min()) >= float(x[0, 1:3][:, mask].min()) - 1e-4
+    assert float(out.max()) <= float(x[0, 1:3][:, mask].max()) + 1e-4
+
+
+def test_the_table_is_markdown():
+    rows = [
+        {"method": "a", "protocol": "p", "psnr": 1, "ssim": 0.5},
+        {"method": "long", "protocol": "p", "psnr": 22.222, "ssim": 0.99999},
+    ]
+    assert table(rows).splitlines() == [
+        "| method | p              |",
+        "|--------|----------------|",
+        "| a      | 1.00 / 0.5000  |",
+        "| long   | 22.22 / 1.0000 |",
+    ]

@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+
+from runtime import Hint, HintError, Hints
+from runtime.color import lab_from_rgb
+from runtime.hints import cell_span, parse_hint
+
+
+def ab_of(color):
+    return lab_from_rgb(np.array([[color]], np.uint8))[0, 0, 1:]
+
+
+def test_hint_takes_hex_and_triples_and_numpy_numbers():
+    assert Hint(1, 2, "#0a0B0c").color == (10, 11, 12)
+    assert Hint(np.int64(1), 2, np.array([1, 2, 3], np.uint8)).color == (1, 2, 3)
+    assert Hint(1, 2, (1, 2, 3)).hex == "#010203"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (-1, 0, "#000000"),
+        (0, 0, "red"),
+        (0, 0, "#12345"),
+        (0, 0, "#1234567"),
+        (0, 0, (0, 0)),
+        (0, 0, (0, 0, 256)),
+        (0, 0, (0, 0, -1)),
+        (0, 0, (0.5, 0, 0)),
+        (0, 0, None),
+        (0, 0, 5),
+        (0.5, 0, "#000000"),
+        (float("nan"), 0, "#000000"),
+        (0, True, "#000000"),
+        ("1", 0, "#000000"),
+        (0, 0, "#000000", 0),
+        (0, 0, "#000000", 1.5),
+        (1 << 40, 0, "#000000"),
+    ],
+)
+def test_bad_hints_say_so(args):
+    with pytest.raises(HintError):
+        Hint(*args)
+
+
+def test_a_one_pixel_hint_on_a_large_photo_reaches_the_network_at_full_strength():
+    ab, mask = Hints([Hint(3999, 2999, "#c03020")]).rasterize(3000, 4000, 224, 304)
+    assert mask.sum() == 1
+    assert mask[223, 303]
+    assert np.allclose(ab[223, 303], ab_of((0xC0, 0x30, 0x20)), atol=1e-4)
+
+
+def test_the_later_of_two_hints_in_one_cell_wins_whatever_their_sizes():
+    for sizes in [(1, 1), (64, 1), (1, 64), (64, 64)]:
+        hints = [Hint(100, 100, "#ff0000", sizes[0]), Hint(101, 101, "#0000ff", sizes[1])]
+        ab, mask = Hints(hints).rasterize(1024, 1024, 64, 64)
+        assert mask[6, 6]
+        assert np.allclose(ab[6, 6], ab_of((0, 0, 255)), atol=1e-4), sizes
+
+
+def test_a_square_covers_the_cells_whose_centres_it_holds():
+    _, mask = Hints([Hint(10, 20, "#ff0000", 3)]).rasterize(64, 64, 64, 64)
+    assert {tuple(p) for p in np.argwhere(mask)} == {
+        (y, x) for y in (19, 20, 21) for x in (9, 10, 11)
+    }
+    _, mask = Hints([Hint(0, 0, "#ff0000", 3)]).rasterize(64, 64, 64, 64)
+    assert mask.sum() == 4  # cut by the corner
+    _, mask = Hints([Hint(32, 32, "#ff0000", 1000)]).rasterize(64, 64, 64, 64)
+    assert mask.all()
+
+
+def test_drawing_many_hints_at_once_is_drawing_them_one_by_one():
+    rng = np.random.default_rng(0)
+    hints = [
+        Hint(x, y, tuple(c), s)
+        for x, y, c, s in zip(
+            rng.integers(0, 500, 300).tolist(),
+            rng.integers(0, 300, 300).tolist(),
+            rng.integers(0, 256, (300, 3)).tolist(),
+            rng.choice([1, 1, 2, 30], 300).tolist(),
+            strict=True,
+        )
+    ]
+    ab, mask = Hints(hints).rasterize(300, 500, 96, 160)
+    slow_ab, slow_mask = np.zeros_like(ab), np.zeros_like(mask)
+    for hint in hints:
+        one_ab, one_mask = Hints([hint]).rasterize(300, 500, 96, 160)
+        assert one_mask.any()
+        slow_ab[one_mask], slow_mask[one_mask] = one_ab[one_mask], True
+    assert np.array_equal(mask, slow_mask)
+    assert np.array_equal(ab, slow_ab)
+
+
+def test_cell_span_gives_numpy_and_torch_the_same():
+    torch = pytest.importorskip("torch")
+    center, size = np.arange(200), np.arange(200) % 13 + 1
+    for scale, cells in [(1.0, 200), (0.3, 60), (2.5, 500)]:
+        ours = cell_span(center, size, scale, cells)
+        places = torch.from_numpy(center).double()
+        theirs = cell_span(places, torch.from_numpy(size), scale, cells)
+        for a, b in zip(ours, theirs, strict=True):
+            assert np.array_equal(a, b.numpy())
+            assert ((a >= 0) & (a <= cells)).all()
+        assert (ours[1] > ours[0]).all()
+
+
+def test_a_hint_outside_the_image_is_refused_with_its_place():
+    with pytest.raises(HintError, match=r"Hint 1 at \(64, 3\) lies outside the image of 64x32"):
+        Hints([Hint(63, 31, "#000000"), Hint(64, 3, "#000000")]).rasterize(32, 64, 32, 64)
+    with pytest.raises(HintError, match="belong to an image of 10x10"):
+        Hints([], image_size=(10, 10)).check(20, 20)
+
+
+def test_hint_files_round_trip_and_stay_readable(tmp_path):
+    hints = Hints([Hint(1, 2, "#010203"), Hint(4, 5, "#aabbcc", 7)], image_size=(10, 20))
+    hints.save(tmp_path / "h.json")
+    assert Hints.load(tmp_path / "h.json") == hints
+    document = json.loads((tmp_path / "h.json").read_text())
+    assert document == {
+        "format": "hscaunet-hints",
+        "version": 1,
+        "image": {"width": 10, "height": 20},
+        "hints": [
+            {"x": 1, "y": 2, "color": "#010203", "size": 1},
+            {"x": 4, "y": 5, "color": "#aabbcc", "size": 7},
+        ],
+    }
+    assert Hints.from_json(Hints().to_json()) == Hints()
+    assert len((tmp_path / "h.json").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "format"),
+        ('{"format": "other"}', "format"),
+        ('{"format": "hscaunet-hints", "version": 2, "hints": []}', "install a newer release"),
+        ('{"format": "hscaunet-hints", "version": 1}', "list of hints"),
+        ('{"format": "hscaunet-hints", "version": 1, "hints": [3]}', "Hint 0"),
+        ('{"format": "hscaunet-hints", "version": 1, "hints": [{"x": 1, "y": 2}]}', "Hint 0"),
+        (
+            '{"format":"hscaunet-hints","version":1,"hints":[{"x":1e9,"y":2,"color":"#000000"}]}',
+            "whole number",
+        ),
+        (
+            '{"format":"hscaunet-hints","version":1,"hints":[{"x":NaN,"y":2,"color":"#000000"}]}',
+            "whole number",
+        ),
+        (
+            '{"format": "hscaunet-hints", "version": 1, "image": {"width": 0}, "hints": []}',
+            "image height",
+        ),
+    ],
+)
+def test_bad_hint_files_say_what_is_wrong(text, message, tmp_path):
+    (tmp_path / "h.json").write_text(text)
+    with pytest.raises(HintError, match=message):
+        Hints.load(tmp_path / "h.json")
+
+
+def test_a_missing_hint_file_is_a_hint_error(tmp_path):
+    with pytest.raises(HintError, match="cannot be read"):
+        Hints.load(tmp_path / "none.json")
+
+
+def test_hints_from_an_image_and_its_mask():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    mask = (rng.random((40, 60)) < 0.05).astype(np.uint8) * 255
+    mask[0, 0] = 254  # not quite
+    hints = Hints.from_image(image, mask)
+    assert len(hints) == (mask == 255).sum()
+    ab, drawn = hints.rasterize(40, 60, 40, 60)
+    assert np.array_equal(drawn, mask == 255)
+    assert np.allclose(ab[drawn], lab_from_rgb(image)[drawn][:, 1:])
+    assert hints == Hints.from_image(image, np.repeat(mask[..., None], 3, 2))
+    with pytest.raises(HintError, match="one size"):
+        Hints.from_image(image, mask[:30])
+    with pytest.raises(HintError, match="uint8"):
+        Hints.from_image(image.astype(float), mask)
+    with pytest.raises(HintError, match="uint8"):
+        Hints.from_image(image, mask == 255)
+
+
+def test_hints_join_and_scale():
+    a = Hints([Hint(9, 19, "#010203", 4)], image_size=(10, 20))
+    scaled = a.scaled(20, 40)
+    assert scaled[0] == Hint(19, 39, "#010203", 8)
+    scaled.check(40, 20)
+    assert len(a + Hints([Hint(0, 0, "#000000")])) == 2
+    with pytest.raises(HintError, match="different sizes"):
+        a + scaled
+    with pytest.raises(HintError, match="image_size"):
+        Hints().scaled(3, 3)
+
+
+def test_hints_of_the_command_line():
+    assert parse_hint("3, 4,#ff0000") == Hint(3, 4, "#ff0000")
+    assert parse_hint("3,4,#ff0000,9") == Hint(3, 4, "#ff0000", 9)
+    for text in ("", "1,2", "1,2,#ff0000,3,4", "a,2,#ff0000", "1,2,red"):
+        with pytest.raises(HintError):
+            parse_hint(text)
+
+
+def test_hints_are_made_of_hints():
+    with pytest.raises(HintError, match="made of Hint"):
+        Hints([(1, 2, "#000000")])

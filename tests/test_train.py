@@ -1,0 +1,145 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, run_python
+
+from hscaunet.checkpoints import load_checkpoint, load_training
+from hscaunet.train import RECIPES, learning_rate, main
+
+
+def arguments(data, out, *more):
+    return [
+        *("--data", str(data), "--out", str(out), "--width", "4", "--batch", "4", "--size", "32"),
+        *("--device", "cpu", "--grid-images", "16", "--seed", "5", "--threads", "1"),
+        *more,
+    ]
+
+
+def test_a_run_killed_with_9_and_resumed_ends_as_an_unbroken_one(photo_folder, tmp_path):
+    common = ["--images", "240", "--checkpoint-every", "0"]
+    assert main(arguments(photo_folder, tmp_path / "whole", *common)) == 0
+    command = [sys.executable, "-m", "hscaunet.train"]
+    process = subprocess.Popen(
+        [*command, *arguments(photo_folder, tmp_path / "broken", *common, "--log-every", "0")],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "broken" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) >= 20:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    left = [p for p in ("last.pt", "previous.pt") if (tmp_path / "broken" / p).exists()]
+    assert 0 < load_training(tmp_path / "broken" / left[0])["seen"] < 240
+    assert main(arguments(photo_folder, tmp_path / "broken", *common, "--resume")) == 0
+    whole = load_training(tmp_path / "whole" / "last.pt")
+    broken = load_training(tmp_path / "broken" / "last.pt")
+    assert whole["seen"] == broken["seen"] == 240
+    for part in ("model", "ema"):
+        for key, value in whole[part].items():
+            assert torch.equal(value, broken[part][key]), (part, key)
+
+
+def test_resuming_survives_a_cut_checkpoint(photo_folder, tmp_path, caplog):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "40", "--checkpoint-every", "0")) == 0
+    data = (out / "last.pt").read_bytes()
+    (out / "last.pt").write_bytes(data[: len(data) // 3])
+    assert main(arguments(photo_folder, out, "--images", "48", "--resume")) == 0
+    assert "cut short" in caplog.text
+    assert load_training(out / "last.pt")["seen"] == 48
+
+
+def test_resuming_what_cannot_be_resumed_says_so(photo_folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "last.pt").write_bytes(b"junk")
+    assert main(arguments(photo_folder, out, "--resume")) == 1
+    assert "nothing to resume" in capsys.readouterr().err
+    assert main(arguments(photo_folder, out)) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert main(arguments(photo_folder, out, "--resume", str(tmp_path / "no.pt"))) == 1
+    assert "no checkpoint" in capsys.readouterr().err
+    assert main(arguments(tmp_path / "none", tmp_path / "new")) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "form"), [("published", "published"), ("clicks", "published")])
+def test_recipes_and_forms_train_and_load(photo_folder, tmp_path, recipe, form):
+    more = ["--recipe", recipe, "--form", form, "--images", "12"]
+    assert main(arguments(photo_folder, tmp_path / "run", *more)) == 0
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert checkpoint.model.form == form
+    assert checkpoint.metadata["images_seen"] == 12
+    assert checkpoint.metadata["recipe"]["name"] == recipe
+
+
+def test_validation_figures_and_speed_are_logged(photo_folder, tmp_path):
+    out = tmp_path / "run"
+    more = ["--images", "24", "--val", str(photo_folder), "--val-photos", "2", "--log-every", "0"]
+    assert main(arguments(photo_folder, out, *more)) == 0
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {"seen", "loss", "lr", "images_per_s"} <= rows[0].keys()
+    assert rows[0]["phase"] == "grid"
+    figures = rows[-1]["validation"]
+    assert 5 < figures["published 0.5 % psnr"] < 60
+    assert 0 < figures["zhang N=10 ssim"] <= 1
+
+
+def test_the_interpolation_learns_first_then_is_held(photo_folder, tmp_path):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "16")) == 0
+    first = load_training(out / "last.pt")
+    assert not first["model"]["outc.conv.weight"].any()
+    assert main(arguments(photo_folder, out, "--images", "32", "--resume")) == 0
+    second = load_training(out / "last.pt")
+    assert second["model"]["outc.conv.weight"].any()
+    assert torch.equal(first["model"]["grid.log_lambda"], second["model"]["grid.log_lambda"])
+    assert not torch.equal(first["model"]["grid.log_lambda"], torch.full((6,), 0.2).log())
+
+
+def test_a_time_limit_stops_with_a_checkpoint(photo_folder, tmp_path):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "100000", "--time-limit", "0.02")) == 0
+    assert 0 < load_training(out / "last.pt")["seen"] < 100_000
+
+
+def test_the_published_schedule_and_the_cooldown():
+    published = RECIPES["published"]
+    rates = [learning_rate(published, e * 10_000, 10_000) for e in (0, 185, 186, 286, 324, 337)]
+    assert rates == [5e-4, 5e-4, 5e-5, 5e-6, 5e-8, 5e-8]
+    assert (published.batch, published.betas) == (32, (0.5, 0.999))
+    from dataclasses import replace
+
+    clicks = replace(RECIPES["clicks"], images=100_000, cooldown=20_000, grid_images=0)
+    assert learning_rate(clicks, 50_000, 1) == clicks.lr
+    assert learning_rate(clicks, 90_000, 1) == pytest.approx(clicks.lr / 2)
+    assert learning_rate(clicks, 0, 1) < clicks.lr / 10
+
+
+def test_two_processes_train_together(photo_folder, tmp_path):
+    out = tmp_path / "run"
+    result = run_python(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "hscaunet.train", *arguments(photo_folder, out, "--images", "40")),
+        OMP_NUM_THREADS="1",
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    state = load_training(out / "last.pt")
+    assert (state["seen"], state["step"]) == (40, 10)
+
+
+def test_a_wrong_crop_size_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--data", "x", "--out", str(tmp_path), "--size", "100"])
+    assert "multiple of 16" in capsys.readouterr().err
