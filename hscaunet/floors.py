@@ -104,23 +104,22 @@ class Levin:
 class Kernel:
     """Mean of the hints, weighted by nearness in place and in L.
 
-    ``w = (exp(-dL^2 / 2 s^2) + floor) / (d^2 + r^2)^p``: a power of the distance fits any density
-    of hints. The constants were chosen on 24 training photos, for PSNR over 0.5 % pixels and
-    N = 10 and 100 patches.
+    ``w = (exp(-dL^2 / 2 s^2) + floor) / (d^2 + r^2)^(3/2)``: a power of the distance fits any
+    density of hints. The constants are the best of four sets tried on 12 training photos, for PSNR
+    and SSIM at 0.5 % pixels and at N = 10 and 100 patches.
 
     Parameters
     ----------
     sigma : float
         s, in units of L / 100.
-    power, radius, floor : float
+    radius, floor : float
+        r, in pixels; weight of a hint of quite another L.
     """
 
     name = "kernel"
 
-    def __init__(
-        self, sigma: float = 0.08, power: float = 2.0, radius: float = 2.0, floor: float = 0.02
-    ) -> None:
-        self.sigma, self.power, self.radius, self.floor = sigma, power, radius, floor
+    def __init__(self, sigma: float = 0.05, radius: float = 2.0, floor: float = 0.02) -> None:
+        self.sigma, self.radius, self.floor = sigma, radius, floor
 
     def predict(self, x: Tensor) -> Tensor:
         """(N, 4, H, W) to (N, 2, H, W)."""
@@ -140,7 +139,7 @@ class Kernel:
         for row in range(height):
             distance = dx2 + dy2[row] + self.radius**2
             likeness = torch.exp((L[row][:, None] - known[2]) ** 2 * (-0.5 / self.sigma**2))
-            weight = (likeness + self.floor) * distance ** (-self.power)
+            weight = (likeness + self.floor) * torch.rsqrt(distance) ** 3
             out[:, row] = (weight @ known[3:].T / weight.sum(1, keepdim=True)).T
         return out
 
