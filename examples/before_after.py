@@ -37,9 +37,7 @@ def main() -> None:
         gap = np.full((args.height, 6, 3), 255, np.uint8)
         rows.append(np.hstack([photo, gap, clicks, gap, result]))
     width = max(row.shape[1] for row in rows)
-    rows = [
-        np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
-    ]
+    rows = [np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
     write_image(args.output, np.vstack(rows)[:-6])
 
 

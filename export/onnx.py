@@ -56,8 +56,9 @@ def _fold(model: HSCAUNet) -> HSCAUNet:
         if not isinstance(module, nn.Sequential):
             continue
         for i in range(len(module) - 1):
-            if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
-                module[i] = fuse_conv_bn_eval(module[i], module[i + 1])
+            conv, norm = module[i], module[i + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[i] = fuse_conv_bn_eval(conv, norm)
                 module[i + 1] = nn.Identity()
     return model
 
@@ -136,7 +137,8 @@ def build_onnx(
             external_data=False,
             verbose=False,
         )
-    proto = program.model_proto
+    assert program is not None
+    proto: onnx.ModelProto = program.model_proto
     _strip(proto)
     _name_dimensions(proto)
     if weights == "fp16" and precision == "fp32":

@@ -206,11 +206,13 @@ def _normalize_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     running variance and gamma gain too. Afterwards the weights that are stored and the weights
     that an engine runs are the same numbers, so rounding them to fp16 rounds both alike.
     """
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # these networks track statistics
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
     conv.weight.mul_(scale[:, None, None, None])
-    norm.running_mean.mul_(scale)  # type: ignore[union-attr,operator]
-    norm.running_var.copy_(norm.weight.square())  # type: ignore[union-attr,operator]
-    norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))  # type: ignore[operator]
+    mean.mul_(scale)
+    variance.copy_(norm.weight.square())
+    norm.weight.copy_(torch.sqrt(variance + norm.eps))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
@@ -191,14 +191,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _floors(names: Sequence[str], model: Any) -> list[Method]:
     from hscaunet.floors import Grey, Grid, Kernel, Levin
 
-    made: list[Method] = []
-    for name in names:
-        if name == "grid":
-            made.append(Grid())
-            if getattr(model, "form", None) == "guided":
-                made.append(Grid(model))
-        else:
-            made.append({"grey": Grey, "levin": Levin, "kernel": Kernel}[name]())
+    makers: dict[str, Callable[[], Method]] = {
+        "grey": Grey,
+        "levin": Levin,
+        "kernel": Kernel,
+        "grid": Grid,
+    }
+    made = [makers[name]() for name in names]
+    if "grid" in names and getattr(model, "form", None) == "guided":
+        made.append(Grid(model))
     return made
 
 

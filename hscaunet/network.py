@@ -144,7 +144,7 @@ class HSCAUNet(nn.Module):
         if form == "guided":
             self.grid = HintGrid(bins)
             nn.init.zeros_(self.outc.conv.weight)
-            nn.init.zeros_(self.outc.conv.bias)
+            nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
 
     @property
     def config(self) -> dict[str, int | str]:

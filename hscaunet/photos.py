@@ -83,7 +83,7 @@ def _shrink(rgb: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     if scale >= 1:
         return rgb
     size = (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def is_grey(rgb: NDArray[np.uint8]) -> bool:
@@ -221,7 +221,7 @@ class PhotoBlock:
         ):
             names.append(source_of(name))
             shapes.append(rgb.shape[:2])
-            data += memoryview(np.ascontiguousarray(rgb)).cast("B")
+            data += rgb.tobytes()
         count = Counter(names)
         weight = torch.tensor([count[n] ** (balance - 1.0) for n in names])
         height, width = torch.tensor(shapes).T
@@ -280,6 +280,6 @@ def center_square(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     height, width = (max(size, round(n * scale)) for n in rgb.shape[:2])
     if (height, width) != rgb.shape[:2]:
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        rgb = cv2.resize(rgb, (width, height), interpolation=method)
+        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
     top, left = (height - size) // 2, (width - size) // 2
     return rgb[top : top + size, left : left + size]

@@ -10,8 +10,8 @@ from runtime import color
 
 def lab_from_rgb(rgb: Tensor) -> Tensor:
     """sRGB of 0..1, (N, 3, H, W), to Lab (L 0..100)."""
-    linear = color.linear_from_srgb(rgb, torch)
-    return torch.stack(color.lab_from_linear(*linear.unbind(1), torch), 1)
+    r, g, b = color.linear_from_srgb(rgb, torch).unbind(1)
+    return torch.stack(color.lab_from_linear(r, g, b, torch), 1)
 
 
 def rgb_from_lab(L: Tensor, ab: Tensor) -> Tensor:

@@ -161,7 +161,8 @@ class Trainer:
 
         torch.manual_seed(self.recipe.seed)
         config = state["config"] if state else {"width": args.width, "form": args.form}
-        self.model = HSCAUNet(**config).to(self.device, memory_format=torch.channels_last)
+        self.model = HSCAUNet(**config).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen, self.step, self.elapsed = 0, 0, 0.0
         self.phase = ""
         self._enter_phase()
@@ -370,7 +371,8 @@ class Trainer:
 
         model = HSCAUNet(**self.model.config)  # type: ignore[arg-type]
         model.load_state_dict(self.ema.shadow)
-        method = TorchMethod("ema", model.to(self.device, memory_format=torch.channels_last).eval())
+        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = TorchMethod("ema", model.eval())
         figures = {}
         for protocol in (Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0)):
             rows = [measure(method, protocol, rgb, i) for i, rgb in enumerate(self.validation)]

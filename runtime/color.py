@@ -89,7 +89,8 @@ def _byte_of_linear() -> NDArray[np.uint8]:
     return np.rint(srgb_from_linear(np.arange(65536) / 65535.0) * 255).astype(np.uint8)
 
 
-def _tiles(height: int, width: int) -> list[slice]:
+def _tiles(shape: tuple[int, ...]) -> list[slice]:
+    height, width = shape[:2]
     step = max(1, _TILE_PIXELS // max(1, width))
     return [slice(top, min(top + step, height)) for top in range(0, height, step)]
 
@@ -108,7 +109,7 @@ def lab_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     out = np.empty(rgb.shape, np.float32)
     table = _linear_of_byte()
-    for rows in _tiles(rgb.shape[0], rgb.shape[1]):
+    for rows in _tiles(rgb.shape):
         linear = table[rgb[rows]]
         for i, plane in enumerate(lab_from_linear(*np.moveaxis(linear, -1, 0))):
             out[rows, :, i] = plane
@@ -128,7 +129,7 @@ def L_from_rgb(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     out = np.empty(image.shape[:2], np.float32)
     table = _linear_of_byte()
     red, green, blue = (table * np.float32(m) for m in XYZ_FROM_RGB[1])
-    for rows in _tiles(*out.shape):
+    for rows in _tiles(out.shape):
         tile = image[rows]
         y = red[tile[..., 0]] + green[tile[..., 1]] + blue[tile[..., 2]]
         out[rows] = 116 * _f(y, np) - 16
@@ -150,7 +151,7 @@ def rgb_from_lab(L: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.
     """
     out = np.empty((*L.shape, 3), np.uint8)
     table = _byte_of_linear()
-    for rows in _tiles(*L.shape):
+    for rows in _tiles(L.shape):
         planes = linear_from_lab(L[rows], ab[rows, :, 0], ab[rows, :, 1])
         for i, plane in enumerate(planes):
             index = (np.clip(plane, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)

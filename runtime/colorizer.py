@@ -200,4 +200,5 @@ def _resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
         return plane
     shrinks = height * width < plane.shape[0] * plane.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(plane, (width, height), interpolation=method).reshape(height, width)
+    small = cv2.resize(plane, (width, height), interpolation=method)
+    return np.asarray(small, np.float32).reshape(height, width)
