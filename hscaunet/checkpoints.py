@@ -207,7 +207,8 @@ def _normalize_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     that an engine runs are the same numbers, so rounding them to fp16 rounds both alike.
     """
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None  # these networks track statistics
+    assert mean is not None  # these networks track statistics
+    assert variance is not None
     scale = norm.weight / torch.sqrt(variance + norm.eps)
     conv.weight.mul_(scale[:, None, None, None])
     mean.mul_(scale)
