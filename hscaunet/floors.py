@@ -26,17 +26,18 @@ class Grey:
 
 
 class Grid:
-    """The guided form's interpolation alone, without its network.
+    """Interpolation of the hints along space and L, without a network.
 
     Parameters
     ----------
     model : HSCAUNet, optional
-        Take the numbers that this network learned for it; None takes those it starts with.
+        Use what this network starts from, with the numbers that it learned for it. None is one
+        pass of the pyramid, unlearned and unsmoothed.
     """
 
     def __init__(self, model: HSCAUNet | None = None) -> None:
-        self.name = "grid" if model is None else "grid, learned"
-        self.grid = HintGrid() if model is None else model.grid
+        self.name = "grid" if model is None else "interpolation"
+        self.grid = HintGrid(passes=1, smooth=False) if model is None else model.grid
 
     @torch.inference_mode()
     def predict(self, x: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 A bilateral pyramid (after Chen, Paris, Durand 2007, "Real-time edge-aware image processing with
 the bilateral grid"): hints are splatted into cells of space and bins of L, spread to neighbouring
-cells and bins, and filled from coarse to fine. It is made of pooling, small convolutions and
-resizing only. A few dozen numbers are learned.
+cells and bins, and filled from coarse to fine. What comes out follows every grain of L, so a small
+guided filter (He, Sun, Tang 2010) takes the grain away; then the same is done once more with what
+the hints still lack. All is pooling, small convolutions and resizing; 35 numbers are learned.
+docs/training.md has what each step brings.
 """
 
 from __future__ import annotations
@@ -18,6 +20,30 @@ from torch import Tensor, nn
 _GLOBAL_UNIT = 64.0
 
 
+def _mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over a square of (2 radius + 1) pixels, of those inside the picture."""
+    return F.avg_pool2d(x, 2 * radius + 1, 1, padding=radius, count_include_pad=False)
+
+
+def guided_filter(L: Tensor, x: Tensor, radius: int, epsilon: Tensor) -> Tensor:
+    """Smooth `x` where L is smooth: locally x is taken to be linear in L (He, Sun, Tang 2010).
+
+    Parameters
+    ----------
+    L : Tensor, shape (N, 1, H, W)
+        0..1.
+    x : Tensor, shape (N, C, H, W)
+    radius : int
+        In pixels.
+    epsilon : Tensor
+        Variance of L below which a place counts as smooth.
+    """
+    mean_L, mean_x = _mean(L, radius), _mean(x, radius)
+    variance = _mean(L * L, radius) - mean_L * mean_L
+    slope = (_mean(L * x, radius) - mean_L * mean_x) / (variance + epsilon)
+    return _mean(slope, radius) * L + _mean(mean_x - slope * mean_L, radius)
+
+
 class HintGrid(nn.Module):
     """Interpolate sparse ab hints over a picture, guided by L.
 
@@ -25,19 +51,63 @@ class HintGrid(nn.Module):
     ----------
     bins : int
         Number of triangular bins over L.
+    passes : int
+        How often what the hints still lack is interpolated and added.
+    smooth : bool
+        Whether a guided filter follows each pass.
 
     Notes
     -----
-    Without a hint the result is exactly 0. With one hint it is that hint's colour, faded by the
-    evidence: ``estimate = (A + lambda * coarser) / (W + lambda)`` at each level, where W counts
-    and A sums the hints of a cell. The coarsest prior is the mean of all hints.
+    Without a hint the result is exactly 0; with one it is that hint's colour everywhere.
+    """
+
+    radius = 2  # of the guided filter, in pixels of the network
+
+    def __init__(self, bins: int = 16, passes: int = 2, smooth: bool = True) -> None:
+        super().__init__()
+        self.passes = nn.ModuleList(_Pass(bins) for _ in range(passes))
+        self.log_epsilon = nn.Parameter(torch.tensor(math.log(0.01))) if smooth else None
+
+    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
+        """Interpolate.
+
+        Parameters
+        ----------
+        L : Tensor, shape (N, 1, H, W)
+            0..1. H and W are multiples of 16.
+        ab : Tensor, shape (N, 2, H, W)
+            Centred: 0 is colourless. Only its values under `mask` count.
+        mask : Tensor, shape (N, 1, H, W)
+            1 where there is a hint, else 0.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+            ab everywhere, on the scale of the input.
+        """
+        result: Tensor | None = None
+        for one in self.passes:
+            lacking = ab if result is None else ab - result
+            found = one(L, lacking, mask)
+            if self.log_epsilon is not None:
+                found = guided_filter(L, found, self.radius, self.log_epsilon.exp())
+            result = found if result is None else result + found
+        assert result is not None
+        return result
+
+
+class _Pass(nn.Module):
+    """One bilateral pyramid.
+
+    ``estimate = (A + lambda * coarser) / (W + lambda)`` at each level, where W counts and A sums
+    the hints of a cell; the coarsest prior is the mean of all hints.
     """
 
     levels = 5  # cells of 4, 8, 16, 32 and 64 px, below the level of the whole picture
     centers: Tensor
     distance2: Tensor
 
-    def __init__(self, bins: int = 16) -> None:
+    def __init__(self, bins: int) -> None:
         super().__init__()
         self.bins = bins
         positions = torch.arange(bins, dtype=torch.float32)
@@ -65,22 +135,7 @@ class HintGrid(nn.Module):
         return self._bin_kernel(level)[:, :, None, None] * (row[:, None] * row[None, :])
 
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
-        """Interpolate.
-
-        Parameters
-        ----------
-        L : Tensor, shape (N, 1, H, W)
-            0..1. H and W are multiples of 16.
-        ab : Tensor, shape (N, 2, H, W)
-            Centred: 0 is colourless. Only its values under `mask` count.
-        mask : Tensor, shape (N, 1, H, W)
-            1 where there is a hint, else 0.
-
-        Returns
-        -------
-        Tensor, shape (N, 2, H, W)
-            ab everywhere, on the scale of the input.
-        """
+        """See `HintGrid.forward`."""
         share = self.weights(L)
         # Splat into cells of 4 px, the planes of W, A_a and A_b one after the other, then sum
         # on to cells of 8 ... 64 px. avg_pool2d, unlike a sum, exports as one node.

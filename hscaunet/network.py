@@ -13,6 +13,13 @@ from runtime.layout import MULTIPLE, NEUTRAL
 
 Form = Literal["published", "guided"]
 
+# Colours spread over a few hundredths of the 0..1 scale, L over a quarter of it. The guided form
+# enlarges what its network sees of colour, and shrinks the correction that it gives, so that both
+# sides work with numbers near 1: without this it learned nothing about dense hints in 12,000
+# photos (docs/training.md).
+_SEEN_GAIN = 8.0
+_GIVEN_GAIN = 0.1
+
 
 class DoubleConv(nn.Module):
     """Twice a 3x3 convolution without bias, BatchNorm and ReLU."""
@@ -187,7 +194,9 @@ class HSCAUNet(nn.Module):
         """What the guided form adds to `base`."""
         mask = x[:, 3:4]
         hint = (x[:, 1:3] - NEUTRAL) * mask
-        return self.unet(torch.cat([x[:, 0:1], base, mask], 1), hint)
+        # At a hint its own colour, so that the network sees what the interpolation lacks there.
+        seen = _SEEN_GAIN * (base + (hint - base * mask))
+        return _GIVEN_GAIN * self.unet(torch.cat([x[:, 0:1], seen, mask], 1), _SEEN_GAIN * hint)
 
     def unet(self, x: Tensor, hint: Tensor) -> Tensor:
         """The U-Net alone: (N, 4, H, W) and the (N, 2, H, W) hint map to (N, 2, H, W)."""

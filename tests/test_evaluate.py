@@ -26,7 +26,7 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     models = [str(tiny_checkpoint), str(tiny_onnx)]
     assert main([*models, *options, "--json", str(report)]) == 0
     said = capsys.readouterr().out
-    for name in ("grey", "Levin 2004", "kernel", "grid", "grid, learned", "tiny (PyTorch)"):
+    for name in ("grey", "Levin 2004", "kernel", "grid", "interpolation", "tiny (PyTorch)"):
         assert f"| {name} " in said
     document = json.loads(report.read_text())
     rows = {(r["method"], r["protocol"]): r for r in document["rows"]}

@@ -104,8 +104,10 @@ def test_the_interpolation_learns_first_then_is_held(photo_folder, tmp_path):
     assert main(arguments(photo_folder, out, "--images", "32", "--resume")) == 0
     second = load_training(out / "last.pt")
     assert second["model"]["outc.conv.weight"].any()
-    assert torch.equal(first["model"]["grid.log_lambda"], second["model"]["grid.log_lambda"])
-    assert not torch.equal(first["model"]["grid.log_lambda"], torch.full((6,), 0.2).log())
+    assert torch.equal(
+        first["model"]["grid.passes.1.log_lambda"], second["model"]["grid.passes.1.log_lambda"]
+    )
+    assert not torch.equal(first["model"]["grid.passes.1.log_lambda"], torch.full((6,), 0.2).log())
 
 
 def test_a_time_limit_stops_with_a_checkpoint(photo_folder, tmp_path):
