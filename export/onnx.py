@@ -382,11 +382,11 @@ def main(argv: list[str] | None = None) -> int:
                 f"{c.name:<22}{c.shape!s:<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
             ),
         )
-    except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
-        return 1
     except (ColorizationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
         return 1
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, {args.precision}")
     return 0

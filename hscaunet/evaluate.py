@@ -244,6 +244,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ColorizationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[train]'.", file=sys.stderr)
+        return 1
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -388,6 +388,18 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the images, the time limit or a signal end it; always with a checkpoint."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [
+            signal.signal(number, lambda n, _: setattr(self, "stop_signal", n))
+            for number in numbers
+        ]
+        try:
+            self._run()
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def _run(self) -> None:
         import torch
         from tqdm import tqdm
 
@@ -396,8 +408,6 @@ class Trainer:
         saved = logged = began
         validated = self.seen
         total, count, mean = self.recipe.images, 0, 0.0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda n, _: setattr(self, "stop_signal", n))
         bar = tqdm(
             total=total,
             initial=self.seen,
@@ -516,8 +526,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         Trainer(args).run()
-    except (ColorizationError, FloatingPointError) as error:
+    except (ColorizationError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[train]'.", file=sys.stderr)
         return 1
     return 0
 

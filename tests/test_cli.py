@@ -1,3 +1,4 @@
+import os
 import re
 
 import cv2
@@ -100,3 +101,21 @@ def test_the_runtime_imports_nothing_above_it():
         found = re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
         above = {"torch", "onnx", "hscaunet", "export", "calibration", "scipy", "skimage", "tqdm"}
         assert not set(found) & above, path
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["hscaunet.train", "--data", "x", "--out", "OUT"], "hscaunet[train]"),
+        (["hscaunet.evaluate", "m.pt", "--data", "x"], "hscaunet[train]"),
+        (["export.onnx"], "hscaunet[export]"),
+    ],
+)
+def test_without_torch_a_command_names_its_pip_install(tmp_path, command, extra):
+    (tmp_path / "torch.py").write_text("raise ImportError('blocked', name='torch')")
+    command = [str(tmp_path / c) if c == "OUT" else c for c in command]
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    result = run_python("-m", *command, PYTHONPATH=path)
+    assert result.returncode == 1
+    assert f"torch is missing; pip install '{extra}'" in result.stderr
+    assert "Traceback" not in result.stderr
