@@ -69,6 +69,8 @@ def _half(model: HSCAUNet) -> torch.nn.Module:
     The guided form's interpolation stays fp32: its sums of hints and its division are what fp16
     spoils first, and they cost little beside the convolutions.
     """
+    import copy
+
     from torch import nn
 
     from runtime.layout import NEUTRAL
@@ -76,9 +78,10 @@ def _half(model: HSCAUNet) -> torch.nn.Module:
     class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            grid = copy.deepcopy(model.grid) if model.form == "guided" else None
             self.net = model.half()
-            if model.form == "guided":
-                self.net.grid.float()
+            if grid is not None:  # not .float(): its numbers would stay rounded
+                self.net.grid = grid
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             half = x.half()

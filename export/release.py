@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,14 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
         "images_seen": loaded.metadata.get("images_seen"),
         "recipe": recipe,
     }
-    tensors = weights / f"{name}.safetensors"
-    graph = models / f"{name}.onnx"
-    save_release(tensors, loaded.model, metadata)
-    export(tensors, graph, weights="fp16")
+    # Both are made and measured elsewhere first: a failure leaves what is there consistent.
+    with tempfile.TemporaryDirectory() as folder:
+        new_tensors, new_graph = Path(folder, f"{name}.safetensors"), Path(folder, f"{name}.onnx")
+        save_release(new_tensors, loaded.model, metadata)
+        export(new_tensors, new_graph, weights="fp16")
+        tensors, graph = weights / new_tensors.name, models / new_graph.name
+        write_atomically(tensors, new_tensors.read_bytes())
+        write_atomically(graph, new_graph.read_bytes())
     facts = {"config": loaded.model.config, "images_seen": metadata["images_seen"]}
     enter(weights, name, tensors, **facts)
     enter(models, name, graph, **facts, weights_sha256=sha256_of(tensors))
@@ -73,13 +78,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    import hscaunet
+    from hscaunet.weights import WEIGHTS
 
-    weights = Path(hscaunet.__file__).parent / "weights"
     try:
-        release(args.checkpoint, args.name, weights, MODELS)
+        release(args.checkpoint, args.name, WEIGHTS, MODELS)
     except (ColorizationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
         return 1
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
     return 0

@@ -19,6 +19,7 @@ from runtime.errors import ModelError, first_line
 from runtime.files import write_atomically
 
 TRAINING_FORMAT = "hscaunet-training-1"
+TRAINING_KEYS = ("config", "recipe", "ema", "seen")
 RELEASE_FORMAT = "hscaunet-weights-1"
 
 
@@ -31,7 +32,7 @@ class Checkpoint:
     model : HSCAUNet
         On the CPU, in evaluation mode.
     metadata : dict
-        What the file says of itself: name, version, images seen, recipe.
+        What the file says of itself: name, images seen, recipe.
     """
 
     model: HSCAUNet
@@ -68,9 +69,15 @@ def load_training(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelError
         If it is missing, cut short, or not a training checkpoint of this version.
     """
-    state = _read_torch(Path(path))
+    return _check_training(_read_torch(Path(path)), path)
+
+
+def _check_training(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != TRAINING_FORMAT:
         raise ModelError(f"{path} is not a training checkpoint of this release.")
+    missing = [key for key in TRAINING_KEYS if key not in state]
+    if missing:
+        raise ModelError(f"{path} is a training checkpoint without its {missing[0]}.")
     return state
 
 
@@ -100,11 +107,13 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
     for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ModelError("This is not a state dict of HSCAU-Net.")
     state = {k.removeprefix("module."): v for k, v in state.items()}
     first = state.get("inc.double_conv.0.weight")
-    if first is None or first.ndim != 4 or first.shape[1] != 4:
+    if first is None or first.ndim != 4 or first.shape[1] != 4 or not len(first):
         raise ModelError(
             "This is not a state dict of HSCAU-Net: inc.double_conv.0.weight is missing or does "
             "not take 4 channels."
@@ -172,6 +181,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _load_release(path)
     state = _read_torch(path)
     if isinstance(state, dict) and state.get("format") == TRAINING_FORMAT:
+        _check_training(state, path)
         model = _build(state["config"], state["ema"], path)
         return Checkpoint(
             model, {"name": path.stem, "images_seen": state["seen"], "recipe": state["recipe"]}

@@ -103,16 +103,18 @@ def measure(
 
 def open_model(path: str, device: str = "auto") -> tuple[Method, Any]:
     """Open a checkpoint or an ONNX file; also returns the network, if there is one in PyTorch."""
-    import torch
-
     from hscaunet.checkpoints import load_checkpoint
+    from hscaunet.devices import pick_device
 
     if Path(path).suffix == ".onnx" or not Path(path).suffix:
         return RuntimeMethod(path, device), None
+    place = pick_device(device)
     loaded = load_checkpoint(path)
-    place = "cuda" if device == "auto" and torch.cuda.is_available() else device
-    model = loaded.model.to("cpu" if place == "auto" else place)
-    return TorchMethod(f"{loaded.metadata.get('name', path)} (PyTorch)", model), loaded.model
+    # Every run's newest checkpoint is called last.pt: its folder tells them apart.
+    name = loaded.metadata.get("name", Path(path).stem)
+    if Path(path).suffix != ".safetensors":
+        name = "/".join(Path(path).absolute().with_suffix("").parts[-2:])
+    return TorchMethod(f"{name} (PyTorch)", loaded.model.to(place)), loaded.model
 
 
 def evaluate(
@@ -259,8 +261,10 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     methods: list[Method] = []
     network = None
-    for path in args.model:
+    for path in dict.fromkeys(args.model):
         method, opened = open_model(path, args.device)
+        while method.name in {other.name for other in methods}:
+            method.name += "'"
         methods.append(method)
         network = network or opened
     photos = [

@@ -5,6 +5,8 @@ Each takes an input in the network's layout and returns ab in the network's layo
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,7 +39,9 @@ class Grid:
 
     def __init__(self, model: HSCAUNet | None = None) -> None:
         self.name = "grid" if model is None else "interpolation"
-        self.grid = HintGrid(passes=1, smooth=False) if model is None else model.grid
+        self.grid = (
+            HintGrid(passes=1, smooth=False) if model is None else copy.deepcopy(model.grid).cpu()
+        )
 
     @torch.inference_mode()
     def predict(self, x: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import os
 import re
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,9 +47,9 @@ def iterate_files(sources: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[s
         if source.is_dir():
             for path in sorted(source.rglob("*")):
                 if path.suffix.lower() in SUFFIXES and path.is_file():
-                    yield str(path.relative_to(source)), path.read_bytes()
+                    yield from _file(path, str(path.relative_to(source)))
         elif source.is_file() and source.suffix.lower() in SUFFIXES:
-            yield source.name, source.read_bytes()
+            yield from _file(source, source.name)
         elif source.is_file():
             try:
                 tar = tarfile.open(source)  # noqa: SIM115 - closed below
@@ -59,6 +61,13 @@ def iterate_files(sources: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[s
             raise DataError(f"{source} does not exist; give folders or tar files of photos.")
 
 
+def _file(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
+    try:
+        yield name, path.read_bytes()
+    except OSError as error:
+        log.warning("Left out: %s cannot be read: %s.", name, error.strerror)
+
+
 def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
     try:
         for member in tar:
@@ -66,7 +75,7 @@ def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
                 file = tar.extractfile(member)
                 if file is not None:
                     yield member.name, file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         log.warning("%s is cut short (%s); going on with what it holds.", source, error)
 
 

@@ -10,102 +10,16 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hscaunet.recipes import RECIPES, Recipe, learning_rate, step_seed
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("hscaunet.train")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a training run does; all of it is kept in the checkpoint.
-
-    Attributes
-    ----------
-    name : str
-    batch : int
-        Photos a step, over all processes.
-    lr : float
-        Adam's learning rate.
-    betas : tuple of float
-    loss : {"published", "picture"}
-    dense_share : float
-        See `hscaunet.sampling.HintRecipe`.
-    size : int
-        Side of the crops in pixels, a multiple of 16.
-    shrink_share : float
-        Share of the steps whose crops show twice the side, averaged down.
-    grid_images : int
-        The guided form learns its interpolation alone on the first so many photos, then the
-        network with the interpolation held.
-    images : int
-        Photos to see in all.
-    cooldown : int
-        The learning rate falls linearly to 0 over the last so many photos (clicks).
-    epochs : tuple of (int, float)
-        Instead of a cooldown: (last epoch, learning rate) pairs (published).
-    ema : float
-        Decay of the averaged weights.
-    seed : int
-    """
-
-    name: str
-    batch: int
-    lr: float
-    betas: tuple[float, float]
-    loss: str
-    dense_share: float
-    size: int = 256
-    shrink_share: float = 0.0
-    grid_images: int = 0
-    images: int = 0
-    cooldown: int = 0
-    epochs: tuple[tuple[int, float], ...] = ()
-    ema: float = 0.999
-    seed: int = 0
-
-
-RECIPES = {
-    # As published: HSCAU-Net 2022, see docs/training.md.
-    "published": Recipe(
-        "published",
-        batch=32,
-        lr=5e-4,
-        betas=(0.5, 0.999),
-        loss="published",
-        dense_share=1.0,
-        epochs=((186, 5e-4), (286, 5e-5), (324, 5e-6), (338, 5e-8)),
-    ),
-    "clicks": Recipe(
-        "clicks",
-        batch=16,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        loss="picture",
-        dense_share=0.3,
-        shrink_share=0.5,
-        grid_images=4000,
-    ),
-}
-_GRID_LR = 0.02
-_WARM_IMAGES = 1000
-
-
-def learning_rate(recipe: Recipe, seen: int, photos: int) -> float:
-    """Learning rate after `seen` images of a set of `photos`."""
-    if recipe.epochs:
-        epoch = seen / photos
-        return next((lr for last, lr in recipe.epochs if epoch < last), recipe.epochs[-1][1])
-    if seen < recipe.grid_images:
-        left = 1 - seen / recipe.grid_images
-        return _GRID_LR * min(1.0, 2 * left)
-    warm = min(1.0, (seen - recipe.grid_images + recipe.batch) / _WARM_IMAGES)
-    cool = (recipe.images - seen) / recipe.cooldown if recipe.cooldown else 1.0
-    return recipe.lr * warm * min(1.0, cool)
 
 
 class Trainer:
@@ -129,7 +43,7 @@ class Trainer:
 
         self.args, self.out = args, Path(args.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.device = self._pick_device()
+        self.device = self._open_device()
         if self.world > 1:
             kind = "nccl" if self.device.type == "cuda" else "gloo"
             torch.distributed.init_process_group(kind)
@@ -137,15 +51,35 @@ class Trainer:
         if args.threads:
             torch.set_num_threads(args.threads)
 
+        self.last_is_good = False
         state = self._find_state()
-        self.recipe = self._settle_recipe(state)
-        self.photos = PhotoBlock.load(args.data, balance=args.balance, limit=args.limit).to(
-            self.device
-        )
+        config = self._settle_config(state)
+        self.recipe = self._settle_recipe(state, config["form"])
+        self.photos = PhotoBlock.load(
+            args.data,
+            short_side=max(256, self.recipe.size),
+            balance=args.balance,
+            limit=args.limit,
+        ).to(self.device)
+        sides = self.photos.height.minimum(self.photos.width)
+        self.may_shrink = int(sides.median()) >= 2 * self.recipe.size
+        self.facts = {
+            "photos": len(self.photos),
+            "bytes": len(self.photos.data),
+            "balance": args.balance,
+            "processes": self.world,
+        }
+        if state and state.get("facts") != self.facts:
+            log.warning(
+                "This run went on with %s before and does so with %s now: its photos are drawn "
+                "otherwise than in an unbroken run.",
+                state.get("facts"),
+                self.facts,
+            )
         if not self.recipe.images:
             epochs = self.recipe.epochs[-1][0] if self.recipe.epochs else args.epochs
             self.recipe = replace(self.recipe, images=epochs * len(self.photos))
-        if not self.recipe.epochs and not self.recipe.cooldown:
+        if not self.recipe.epochs and self.recipe.cooldown is None:
             self.recipe = replace(self.recipe, cooldown=max(1, self.recipe.images // 4))
         self.validation = (
             [
@@ -160,7 +94,6 @@ class Trainer:
         self.hints = HintRecipe(self.recipe.dense_share)
 
         torch.manual_seed(self.recipe.seed)
-        config = state["config"] if state else {"width": args.width, "form": args.form}
         self.model = HSCAUNet(**config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen, self.step, self.elapsed = 0, 0, 0.0
@@ -174,34 +107,28 @@ class Trainer:
             self._enter_phase()
             if state["phase"] == self.phase:  # else it was saved at the last step of its phase
                 self.optimizer.load_state_dict(state["optimizer"])
-        elif args.init:
-            from hscaunet.checkpoints import load_checkpoint
-
-            self.model.load_state_dict(load_checkpoint(args.init).model.state_dict())
+        elif self.initial is not None:
+            self.model.load_state_dict(self.initial.state_dict())
         self.ema = EMA(self.model, self.recipe.ema)
         if state:
             for key, value in state["ema"].items():
                 self.ema.shadow[key].copy_(value)
         self.stop_signal = 0
 
-    def _pick_device(self) -> torch.device:
+    def _open_device(self) -> torch.device:
         import torch
 
-        from runtime.errors import BackendError
+        from hscaunet.devices import pick_device
 
-        name = self.args.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name.startswith("cuda"):
-            if not torch.cuda.is_available():
-                raise BackendError("This PyTorch finds no CUDA device; use --device cpu.")
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = pick_device(self.args.device)
+        if device.type == "cuda":
+            if self.world > 1:
+                device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(device)
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
-            return device
-        return torch.device(name)
+        return device
 
     def _find_state(self) -> dict[str, Any] | None:
         """The newest checkpoint that can be read, if this is to go on from one."""
@@ -217,7 +144,8 @@ class Trainer:
                 )
             return None
         path = self.out if resume is True else Path(resume)
-        choices = [path / "last.pt", path / "previous.pt"] if path.is_dir() else [path]
+        names = ("last.pt", "next.pt", "previous.pt")
+        choices = [path / name for name in names] if path.is_dir() else [path]
         if not any(choice.exists() for choice in choices):
             if resume is True:
                 log.info("%s holds no checkpoint yet; starting anew.", path)
@@ -228,6 +156,7 @@ class Trainer:
             try:
                 state = load_training(choice)
                 log.info("Going on from %s, after %d images.", choice, state["seen"])
+                self.last_is_good = choice == self.out / "last.pt"
                 return state
             except ModelError as error:
                 log.warning("%s", error)
@@ -236,21 +165,60 @@ class Trainer:
             "No checkpoint can be read, so there is nothing to resume: " + " ".join(problems)
         )
 
-    def _settle_recipe(self, state: dict[str, Any] | None) -> Recipe:
+    def _settle_config(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        """The network of the checkpoint, of --init, or of the command line."""
+        from hscaunet.checkpoints import load_checkpoint
+        from runtime.errors import ModelError
+
+        args = self.args
+        self.initial = None
+        if state:
+            config, origin = state["config"], "the run to resume"
+        elif args.init:
+            self.initial = load_checkpoint(args.init).model
+            config, origin = self.initial.config, args.init
+        else:
+            form = args.form or RECIPES[args.recipe or "clicks"].form
+            return {"width": args.width or 64, "form": form}
+        for name in ("width", "form"):
+            given = getattr(args, name)
+            if given is not None and given != config[name]:
+                raise ModelError(
+                    f"--{name} {given} does not fit {origin}, whose network has {name} "
+                    f"{config[name]}; leave the option out."
+                )
+        return dict(config)
+
+    def _settle_recipe(self, state: dict[str, Any] | None, form: str) -> Recipe:
         """The recipe of the checkpoint or of the command line, with the options given."""
+        from runtime.errors import BackendError, ModelError
+
         args = self.args
         if state:
             saved = dict(state["recipe"])
-            saved["betas"] = tuple(saved["betas"])
-            saved["epochs"] = tuple(tuple(e) for e in saved["epochs"])
-            recipe = Recipe(**saved)
+            saved["betas"] = tuple(saved.get("betas", ()))
+            saved["epochs"] = tuple(tuple(e) for e in saved.get("epochs", ()))
+            try:
+                recipe = Recipe(**saved)
+            except TypeError as error:
+                raise ModelError(f"The checkpoint is of another release: {error}.") from None
+            if args.recipe not in (None, recipe.name):
+                raise ModelError(
+                    f"The run to resume has the recipe {recipe.name}; leave --recipe out."
+                )
         else:
-            recipe = RECIPES[args.recipe]
-            if args.form != "guided":
+            recipe = RECIPES[args.recipe or "clicks"]
+            if form != "guided":
                 recipe = replace(recipe, grid_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "grid_images", "ema")
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-        return replace(recipe, **given)
+        recipe = replace(recipe, **given)
+        if recipe.batch % self.world:
+            raise BackendError(
+                f"A batch of {recipe.batch} does not divide among {self.world} processes; set "
+                "--batch to a multiple."
+            )
+        return recipe
 
     def _enter_phase(self) -> None:
         """Choose what learns: the interpolation alone first, then the network alone."""
@@ -303,9 +271,10 @@ class Trainer:
         self._enter_phase()
         self.model.train()
         chance = torch.Generator(self.device)
-        chance.manual_seed((recipe.seed << 40) + (self.step << 10) + self.rank)
-        host = torch.Generator().manual_seed((recipe.seed << 40) + self.step)
-        shrink = 2 if torch.rand((), generator=host) < recipe.shrink_share else 1
+        chance.manual_seed(step_seed(recipe.seed, self.step, self.rank))
+        host = torch.Generator().manual_seed(step_seed(recipe.seed, self.step))
+        wide = float(torch.rand((), generator=host)) < recipe.shrink_share
+        shrink = 2 if wide and self.may_shrink else 1
         batch = recipe.batch // self.world
         with torch.no_grad():
             lab = lab_from_rgb(self.photos.draw(batch, recipe.size, chance, shrink))
@@ -329,7 +298,8 @@ class Trainer:
         loss.backward()
         if self.phase == "grid" and self.world > 1:
             for p in self.model.grid.parameters():
-                torch.distributed.all_reduce(p.grad, torch.distributed.ReduceOp.AVG)
+                torch.distributed.all_reduce(p.grad)
+                p.grad /= self.world
         torch.nn.utils.clip_grad_norm_(self.learning, 10.0)
         self.optimizer.step()
         self.step += 1
@@ -343,11 +313,10 @@ class Trainer:
 
         if self.rank:
             return
-        last = self.out / "last.pt"
-        if last.exists():
-            os.replace(last, self.out / "previous.pt")
+        # The new file is whole before an older one moves; a damaged one never becomes previous.pt.
+        last, new = self.out / "last.pt", self.out / "next.pt"
         save_training(
-            last,
+            new,
             {
                 "config": self.model.config,
                 "recipe": asdict(self.recipe),
@@ -358,8 +327,13 @@ class Trainer:
                 "seen": self.seen,
                 "step": self.step,
                 "elapsed": self.elapsed,
+                "facts": self.facts,
             },
         )
+        if self.last_is_good:
+            os.replace(last, self.out / "previous.pt")
+        os.replace(new, last)
+        self.last_is_good = True
 
     def validate(self) -> dict[str, float]:
         """PSNR and SSIM of the averaged weights on the validation photos."""
@@ -416,7 +390,7 @@ class Trainer:
             smoothing=0.05,
         )
         first = self.seen  # at the last line of the log
-        while self.seen < total and not self.stop_signal:
+        while self.seen < total:
             loss = self.train_step()
             if not math.isfinite(loss):
                 raise FloatingPointError(
@@ -439,9 +413,10 @@ class Trainer:
                 self._log(row)
                 log.info("%s", row)
                 count, mean, logged, first = 0, 0.0, now, self.seen
-            over = args.time_limit and now - began > args.time_limit * 60
+            late = args.time_limit and now - began > args.time_limit * 60
+            over = bool(late or self.stop_signal)
             if self.world > 1:  # every process must leave the loop at the same step
-                flag = torch.tensor([float(bool(over) or bool(self.stop_signal))])
+                flag = torch.tensor([float(over)])
                 flag = flag.to(self.device)
                 torch.distributed.all_reduce(flag)
                 over = bool(flag.item())
@@ -462,10 +437,21 @@ class Trainer:
             done = "finished" if self.seen >= total else "stopped; --resume goes on"
             log.info("%d of %d images seen, %s. %s", self.seen, total, done, self.out / "last.pt")
         if self.world > 1:
+            self._check_ranks()
             # Together: a process that leaves while another still talks to it aborts that one.
             torch.distributed.barrier()
             del self.forward
             torch.distributed.destroy_process_group()
+
+    def _check_ranks(self) -> None:
+        """Raise unless every process has ended with the same weights."""
+        import torch
+
+        total = torch.stack([p.detach().double().abs().sum() for p in self.model.parameters()])
+        sums = [torch.empty_like(total) for _ in range(self.world)]
+        torch.distributed.all_gather(sums, total)
+        if any(not torch.equal(other, total) for other in sums):
+            raise FloatingPointError("The processes have ended with different weights.")
 
     def _report(self) -> None:
         figures = self.validate()
@@ -478,23 +464,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hscaunet.train",
         description="Train HSCAU-Net on folders or tar files of photos.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="PATH", help="folders or tar files of photos")
     add("--out", required=True, metavar="DIR", help="folder for checkpoints and the log")
     add("--val", metavar="PATH", help="folder or tar file of validation photos")
-    add("--val-photos", type=int, default=48, metavar="N", help="how many of them to use")
+    add("--val-photos", type=int, default=48, metavar="N", help="how many of them to use (48)")
     add("--resume", nargs="?", const=True, metavar="CHECKPOINT",
         help="go on with the run in --out, or from this checkpoint")  # fmt: skip
     add("--init", metavar="CHECKPOINT", help="start from these weights (fine-tuning)")
-    add("--recipe", choices=RECIPES, default="clicks", help="hints, loss and schedule")
-    add("--width", type=int, default=64, help="64: full network; 32: lite")
-    add("--form", choices=("guided", "published"), default="guided", help="form of the network")
+    add("--recipe", choices=RECIPES, help="hints, loss and schedule (default: clicks)")
+    add("--width", type=int, help="64: full network (default); 32: lite")
+    add("--form", choices=("guided", "published"), help="of the network (default: the recipe's)")
     group = parser.add_argument_group("instead of the recipe's values")
     more = group.add_argument
     more("--images", type=int, metavar="N", help="photos to see in all")
-    more("--epochs", type=int, default=100, help="the same as passes over the data")
+    more("--epochs", type=int, default=100, help="the same as passes over the data (100)")
     more("--cooldown", type=int, metavar="N", help="let the learning rate fall over the last N")
     more("--batch", type=int, help="photos a step")
     more("--lr", type=float, help="learning rate")
@@ -502,16 +487,35 @@ def build_parser() -> argparse.ArgumentParser:
     more("--grid-images", type=int, metavar="N", help="photos for the interpolation alone")
     more("--ema", type=float, help="decay of the averaged weights")
     more("--seed", type=int, help="of everything random")
-    add("--balance", type=float, default=0.5, help="weight of a source of n photos: n ** this")
+    add(
+        "--balance", type=float, default=0.5, help="weight of a source of n photos: n ** this (0.5)"
+    )
     add("--limit", type=int, metavar="N", help="read only the first N photos")
-    add("--device", default="auto", help="cpu, cuda or auto")
+    add("--device", default="auto", help="cpu, cuda or auto (default)")
     add("--threads", type=int, metavar="N", help="CPU threads of PyTorch")
-    add("--amp", choices=("auto", "bf16", "off"), default="auto", help="bf16 autocast")
+    add(
+        "--amp",
+        choices=("auto", "bf16", "off"),
+        default="auto",
+        help="bf16 autocast (auto: where fast)",
+    )
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
-    add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt")
-    add("--validate-every", type=int, default=5000, metavar="N", help="photos between validations")
-    add("--log-every", type=float, default=30, metavar="SECONDS", help="lines of log.jsonl")
+    add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
+    add(
+        "--validate-every",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="photos between validations (5000)",
+    )
+    add(
+        "--log-every",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="between lines of log.jsonl (30)",
+    )
     return parser
 
 
@@ -521,6 +525,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.size is not None and (args.size < 32 or args.size % 16):
         parser.error("--size must be a multiple of 16, at least 32.")
+    for name in ("width", "images", "batch", "threads", "limit", "val_photos", "epochs"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1.")
+    for name in ("seed", "cooldown", "grid_images"):
+        if getattr(args, name) is not None and getattr(args, name) < 0:
+            parser.error(f"--{name.replace('_', '-')} must not be negative.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     from runtime.errors import ColorizationError
 

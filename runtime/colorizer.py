@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.color import L_from_rgb, rgb_from_lab
 from runtime.engines import open_engine
-from runtime.errors import ArrayError, BackendError, ImageError, ModelError
+from runtime.errors import ArrayError, BackendError, ModelError
 from runtime.hints import Hint, Hints
+from runtime.images import check_array
 from runtime.layout import MULTIPLE, denormalize_ab, network_size, pack_input
 from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
 
@@ -77,7 +78,7 @@ class Colorizer:
 
     @property
     def precision(self) -> str:
-        """Arithmetic of the model: "fp32", "fp16" or "int8"."""
+        """Arithmetic that really runs: "fp32" or "fp16"."""
         return self._engine.precision
 
     @property
@@ -113,7 +114,7 @@ class Colorizer:
         HintError
             If a hint lies outside the image, or is not a `Hint`.
         """
-        image = _check_image(image)
+        image = check_array(image)
         hints = Hints.coerce(hints)
         height, width = image.shape[:2]
         cells_high, cells_wide = network_size(height, width)
@@ -161,6 +162,8 @@ class Colorizer:
         if not np.isfinite(x).all():
             raise ArrayError("The input holds NaN or infinity.")
         ab = self._engine.run(np.ascontiguousarray(x))
+        if ab.shape != (x.shape[0], 2, *x.shape[2:]):
+            raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
         if not np.isfinite(ab).all():
             raise BackendError(
                 f"The model returned NaN or infinity ({self!r}); use its fp32 version and report "
@@ -180,18 +183,6 @@ def _locate(model: str | os.PathLike[str] | None) -> Path:
         return find_model(path.name)
     known = ", ".join(sorted(read_manifest(MODELS)))
     raise ModelError(f"There is no model file {path}; bundled models are {known}.")
-
-
-def _check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"The image must be a numpy array, not {type(image).__name__}.")
-    if image.dtype != np.uint8:
-        raise ImageError(f"The image must be uint8, not {image.dtype}; scale it to 0..255 first.")
-    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
-        raise ImageError(f"The image must be (H, W) or (H, W, 3), not {image.shape}.")
-    if min(image.shape[:2]) < 1:
-        raise ImageError(f"The image has no pixels: its shape is {image.shape}.")
-    return image
 
 
 def _resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -165,6 +165,8 @@ class Hints(Sequence[Hint]):
     def __init__(
         self, hints: Iterable[Hint] = (), *, image_size: tuple[int, int] | None = None
     ) -> None:
+        if isinstance(hints, Hint) or not isinstance(hints, Iterable):
+            raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
         items = list(hints)
         for item in items:
             if not isinstance(item, Hint):
@@ -196,7 +198,7 @@ class Hints(Sequence[Hint]):
     @classmethod
     def coerce(cls, hints: Hints | Iterable[Hint] | None) -> Hints:
         """`hints` itself if it is a `Hints`, else one made of it; None is no hints."""
-        return hints if isinstance(hints, Hints) else cls(hints or ())
+        return hints if isinstance(hints, Hints) else cls(() if hints is None else hints)
 
     @classmethod
     def from_image(cls, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Hints:

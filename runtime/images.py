@@ -15,6 +15,9 @@ from runtime.headers import image_size
 MAX_PIXELS = 250_000_000
 """Default limit on a photo's pixels; a larger one is refused from its header alone."""
 
+MAX_FILE_BYTES = 2 << 30
+"""Larger files are refused unread; OpenCV cannot decode them anyway."""
+
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
@@ -72,9 +75,13 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         If there is no such file, or as in `decode_image`.
     """
     try:
+        if Path(path).stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{path} is larger than any picture ({MAX_FILE_BYTES} bytes).")
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from None
+    except MemoryError:
+        raise ImageError(f"{path} does not fit the memory of this machine.") from None
     return decode_image(data, name=str(path), max_pixels=max_pixels)
 
 
@@ -91,21 +98,43 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise ImageError(f"The folder {path.parent} does not exist; make it first.")
 
 
-def write_image(path: str | os.PathLike[str], rgb: NDArray[np.uint8]) -> None:
-    """Write RGB to a file whose extension says the format; an old file survives a failure.
+def check_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `image`, or raise `ImageError` unless it is (H, W) or (H, W, 3) uint8 with pixels."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"The image must be a numpy array, not {type(image).__name__}.")
+    if image.dtype != np.uint8:
+        raise ImageError(f"The image must be uint8, not {image.dtype}; scale it to 0..255 first.")
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
+        raise ImageError(f"The image must be (H, W) or (H, W, 3), not {image.shape}.")
+    if min(image.shape[:2]) < 1:
+        raise ImageError(f"The image has no pixels: its shape is {image.shape}.")
+    return image
+
+
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
+    """Write a picture to a file whose extension says the format.
+
+    Parameters
+    ----------
+    path : path
+        An old file of that name survives a failure.
+    image : ndarray, shape (H, W) or (H, W, 3), uint8
+        Grey or RGB.
 
     Raises
     ------
     ImageError
-        If the extension is unknown or the file cannot be written.
+        If the array is none of these, the extension is unknown, or the file cannot be written.
     """
     import cv2
 
+    check_array(image)
     check_writable(path)
     suffix = Path(path).suffix.lower()
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
+    bgr = image if image.ndim == 2 else image[..., ::-1]
     try:
-        ok, data = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]), options)
+        ok, data = cv2.imencode(suffix, np.ascontiguousarray(bgr), options)
     except cv2.error as error:
         raise ImageError(f"{path} cannot be encoded: {error.err}.") from None
     if not ok:

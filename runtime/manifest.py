@@ -30,7 +30,10 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         entries = json.loads((folder / MANIFEST).read_text("utf-8"))["models"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for entry in entries.values():
+            if not isinstance(entry["file"], str) or not isinstance(entry["sha256"], str):
+                raise ValueError("an entry lacks its file or sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The manifest {folder / MANIFEST} is missing or damaged ({error}); "
             "install the package again."

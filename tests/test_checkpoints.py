@@ -133,3 +133,22 @@ def test_a_network_with_nan_is_not_released(tmp_path):
     with pytest.raises(ModelError, match="NaN"):
         save_release(tmp_path / "w.safetensors", model, {})
     assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_checkpoints_with_the_right_marker_and_odd_content_are_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    marker = {"format": "hscaunet-training-1"}
+    good = {**marker, "config": {"width": 4}, "recipe": {}, "ema": {}, "seen": 1}
+    for content in (
+        marker,
+        {**marker, "config": {}},
+        good,
+        {**good, "config": {"width": -1}},
+        {**good, "config": {"nonsense": 1}},
+        {0: torch.zeros(1)},
+        {"inc.double_conv.0.weight": torch.zeros(0, 4, 3, 3)},
+        [1, 2],
+    ):
+        torch.save(content, path)
+        with pytest.raises(ModelError):
+            load_checkpoint(path)

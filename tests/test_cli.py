@@ -53,7 +53,7 @@ def test_hints_for_another_size_are_scaled_and_that_is_said(tmp_path, capsys):
         ([COFFEE, "--hint", "600,2,#ff0000", "-o", "OUT.png"], "outside the image"),
         ([COFFEE, "--hints", __file__, "-o", "OUT.png"], "not JSON"),
         ([COFFEE, "--model", "none.onnx", "-o", "OUT.png"], "no model file"),
-        ([COFFEE, "--model", __file__, "-o", "OUT.png"], "no ONNX model"),
+        ([COFFEE, "--model", __file__, "-o", "OUT.png"], "cannot be opened"),
         ([COFFEE, "--device", "cuda", "-o", "OUT.png"], "CUDA"),
         ([COFFEE, "--hint-image", COFFEE, "-o", "OUT.png"], "go together"),
     ],

@@ -157,6 +157,8 @@ def test_wrong_hints_are_refused(colorizer, grey):
         colorizer.colorize(grey, [Hint(200, 0, "#000000")])
     with pytest.raises(HintError, match="made of Hint"):
         colorizer.colorize(grey, [(1, 1, "#000000")])
+    with pytest.raises(HintError, match="list of Hint"):
+        colorizer.colorize(grey, Hint(1, 1, "#000000"))
 
 
 def test_all_errors_have_one_base():
@@ -179,6 +181,7 @@ def test_all_errors_have_one_base():
         ({"device": "cuda"}, BackendError, r"hscaunet\[gpu\]"),
         ({"threads": 0}, BackendError, "at least 1"),
         ({"threads": 1.5}, BackendError, "whole number"),
+        ({"threads": 10**12}, ColorizationError, ""),
         ({"model": "nonsense"}, ModelError, "no bundled model"),
         ({"model": "no/such.onnx"}, ModelError, "no model file"),
         ({"model": "no-such.onnx"}, ModelError, "no model file"),
@@ -197,7 +200,9 @@ def test_threads_and_bundled_names_are_taken(grey):
 def test_auto_says_what_it_chose(caplog, tiny_onnx):
     with caplog.at_level(logging.INFO, "runtime"):
         Colorizer(tiny_onnx)
-    assert "Chose onnxruntime on cpu" in caplog.text
+    # onnxruntime-gpu would have another reason, which the log must then name.
+    assert "Chose onnxruntime (the first engine installed) on cpu (" in caplog.text
+    assert "CUDA provider" in caplog.text
 
 
 def test_damaged_and_foreign_models_are_refused(tmp_path, tiny_onnx):
@@ -214,6 +219,34 @@ def test_damaged_and_foreign_models_are_refused(tmp_path, tiny_onnx):
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     with pytest.raises(ModelError, match="not one of this project"):
         Colorizer(path)
+
+
+def test_a_model_with_our_name_but_another_interface_is_refused(tmp_path):
+    for shape in ([1, 3, "H", "W"], [1, 4]):
+        values = [onnx.helper.make_tensor_value_info(n, 1, shape) for n in "xy"]
+        node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+        opset = [onnx.helper.make_opsetid("", 17)]
+        proto = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+        proto.metadata_props.add(key="layout", value="hscaunet-layout-1")
+        onnx.save(proto, tmp_path / "m.onnx")
+        with pytest.raises(ModelError, match="claims this project's layout"):
+            Colorizer(tmp_path / "m.onnx")
+
+
+def test_a_model_cannot_read_other_files(tmp_path, tiny_onnx, monkeypatch):
+    """Weights outside the model file are refused, wherever they lie."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(
+        onnx.load(tiny_onnx),
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert (tmp_path / "weights.bin").exists()
+    with pytest.raises(ModelError, match="cannot be opened"):
+        Colorizer(tmp_path / "m.onnx")
 
 
 def test_a_model_that_returns_nan_is_an_error(tmp_path, tiny_onnx):

@@ -46,6 +46,19 @@ def test_tar_files_read_like_folders_and_a_cut_one_as_far_as_it_goes(
     assert "cut short" in caplog.text
 
 
+def test_a_compressed_tar_with_flipped_bits_does_not_stop_training(photo_folder, tmp_path, caplog):
+    path = tmp_path / "p.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for file in sorted(photo_folder.glob("a_*.png")):
+            tar.add(file, file.name)
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with caplog.at_level(logging.WARNING):
+        assert len(dict(load_photos([path], short_side=64))) < 8
+    assert caplog.text
+
+
 def test_places_without_photos_say_so(tmp_path):
     with pytest.raises(DataError, match="No usable colour photo"):
         list(load_photos([tmp_path], short_side=64))

@@ -26,7 +26,8 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     models = [str(tiny_checkpoint), str(tiny_onnx)]
     assert main([*models, *options, "--json", str(report)]) == 0
     said = capsys.readouterr().out
-    for name in ("grey", "Levin 2004", "kernel", "grid", "interpolation", "tiny (PyTorch)"):
+    ours = f"{tiny_checkpoint.parent.name}/tiny (PyTorch)"
+    for name in ("grey", "Levin 2004", "kernel", "grid", "interpolation", ours):
         assert f"| {name} " in said
     document = json.loads(report.read_text())
     rows = {(r["method"], r["protocol"]): r for r in document["rows"]}
@@ -35,10 +36,10 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     }
     for (method, protocol), row in rows.items():
         assert len(row["photos"]) == 2
-        if method == "tiny (PyTorch)":
+        if method == ours:
             other = rows["tiny (onnxruntime fp32)", protocol]
             assert row["psnr"] == pytest.approx(other["psnr"], abs=0.01)
-        if protocol.endswith("N=0") and method not in ("tiny (PyTorch)", "tiny (onnxruntime fp32)"):
+        if protocol.endswith("N=0") and method not in (ours, "tiny (onnxruntime fp32)"):
             assert row["psnr"] == pytest.approx(rows["grey", protocol]["psnr"])
     # An earlier report's methods can stand beside a new one on the same photos, and on no others.
     again = [models[0], "--floors", "--protocols", "published", "--beside", str(report)]
@@ -128,3 +129,44 @@ def test_the_table_is_markdown():
         "| a      | 1.00 / 0.5000  |",
         "| long   | 22.22 / 1.0000 |",
     ]
+
+
+def test_two_runs_newest_checkpoints_are_two_rows(tiny_checkpoint, photo_folder, tmp_path, capsys):
+    import shutil
+
+    paths = [tmp_path / run / "last.pt" for run in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        shutil.copy(tiny_checkpoint, path)
+    options = ["--data", str(photo_folder), "--photos", "1", "--protocols", "published"]
+    assert main([*map(str, paths), *options, "--floors"]) == 0
+    said = capsys.readouterr().out
+    assert "| a/last (PyTorch) " in said
+    assert "| b/last (PyTorch) " in said
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_checkpoint, photo_folder, capsys):
+    for device, message in (("cuda", "no CUDA device"), ("nonsense", "no device")):
+        options = ["--data", str(photo_folder), "--device", device]
+        assert main([str(tiny_checkpoint), *options]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_bundled_network_beats_every_floor_on_photos_it_has_not_seen():
+    """Three photos are few, but a placeholder in the network's place would fail here."""
+    data = pytest.importorskip("skimage.data")
+    from hscaunet.checkpoints import load_checkpoint
+    from hscaunet.evaluate import TorchMethod, evaluate
+    from hscaunet.weights import bundled_weights
+
+    model = load_checkpoint(bundled_weights()).model
+    methods = [TorchMethod("net", model), Levin(), Kernel(), Grid(), Grid(model)]
+    photos = [data.astronaut(), data.coffee(), data.chelsea()]
+    rows = evaluate(methods, [Protocol("published"), Protocol("zhang", 10)], photos)
+    figures = {(r["protocol"], r["method"]): r for r in rows}
+    for protocol in ("published 0.5 %", "zhang N=10"):
+        ours = figures[protocol, "net"]
+        for method in methods[1:]:
+            floor = figures[protocol, method.name]
+            assert ours["psnr"] > floor["psnr"], (protocol, method.name)
+            assert ours["ssim"] > floor["ssim"], (protocol, method.name)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from conftest import stir
 from torch import nn
@@ -54,7 +55,9 @@ def test_fp16_computes_in_half_precision_and_stays_close(tiny_checkpoint, tmp_pa
     half = [n for n in convolutions if kinds.get(n.input[1]) == onnx.TensorProto.FLOAT16]
     assert len(half) >= 18
     assert proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert Colorizer(output).precision == "fp16"
+    colorizer = Colorizer(output, device="cpu")
+    assert colorizer.metadata["precision"] == "fp16"
+    assert colorizer.precision == "fp32"  # what ONNX Runtime's CPU kernels compute in
 
 
 def test_a_file_that_differs_is_not_written(tiny_checkpoint, tmp_path, capsys, monkeypatch):
@@ -145,3 +148,18 @@ def test_the_manifests_of_the_packages_are_true():
         for name, entry in read_manifest(folder).items():
             assert sha256_of(folder / entry["file"]) == entry["sha256"], name
             assert find_model(name, folder).is_file()
+
+
+def test_a_release_that_fails_leaves_the_old_one_consistent(tmp_path, monkeypatch):
+    from export import onnx as module
+    from hscaunet.checkpoints import save_training
+
+    model = HSCAUNet(4)
+    state = {"config": model.config, "ema": model.state_dict(), "seen": 1, "recipe": {}}
+    save_training(tmp_path / "c.pt", state)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setitem(module.TOLERANCE, "fp32", -1.0)
+    with pytest.raises(module.ExportError):
+        release(tmp_path / "c.pt", "tiny", folder, folder)
+    assert list(folder.iterdir()) == []

@@ -209,3 +209,7 @@ def test_hints_of_the_command_line():
 def test_hints_are_made_of_hints():
     with pytest.raises(HintError, match="made of Hint"):
         Hints([(1, 2, "#000000")])
+    for wrong in (Hint(1, 2, "#000000"), 5, "text", np.zeros((2, 3))):
+        with pytest.raises(HintError):
+            Hints.coerce(wrong)
+    assert len(Hints.coerce(None)) == 0

@@ -24,6 +24,39 @@ def test_pictures_round_trip_and_their_headers_tell_their_size(tmp_path, suffix)
         assert np.array_equal(again, rgb)
 
 
+def test_grey_pictures_are_written_as_they_are_and_others_refused(tmp_path):
+    grey = colorful(20, 30)[..., 0]
+    write_image(tmp_path / "g.png", grey)
+    assert np.array_equal(read_image(tmp_path / "g.png"), np.dstack([grey] * 3))
+    for wrong in (np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4)), "x"):
+        with pytest.raises(ImageError):
+            write_image(tmp_path / "w.png", wrong)
+    assert not (tmp_path / "w.png").exists()
+
+
+def test_gif_is_read():
+    data = cv2.imencode(".gif", colorful(20, 30))[1].tobytes()
+    assert decode_image(data).shape == (20, 30, 3)
+
+
+def test_an_absurdly_large_file_is_refused_unread(tmp_path):
+    path = tmp_path / "huge.png"
+    with open(path, "wb") as file:
+        file.truncate(50 << 30)  # sparse: it takes no room
+    with pytest.raises(ImageError, match="larger than any picture"):
+        read_image(path)
+
+
+def test_files_get_the_mode_that_open_gives_and_keep_their_own(tmp_path):
+    (tmp_path / "by_open").write_bytes(b"")
+    write_atomically(tmp_path / "by_us", b"x")
+    mode = (tmp_path / "by_open").stat().st_mode
+    assert (tmp_path / "by_us").stat().st_mode == mode
+    (tmp_path / "by_us").chmod(0o640)
+    write_atomically(tmp_path / "by_us", b"y")
+    assert (tmp_path / "by_us").stat().st_mode & 0o777 == 0o640
+
+
 def test_webp_and_gif_headers_of_every_kind():
     rgb = colorful(37, 53)
     lossless = cv2.imencode(".webp", rgb, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()

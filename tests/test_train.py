@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,8 @@ import torch
 from conftest import ROOT, run_python
 
 from hscaunet.checkpoints import load_checkpoint, load_training
-from hscaunet.train import RECIPES, learning_rate, main
+from hscaunet.recipes import RECIPES, learning_rate, step_seed
+from hscaunet.train import main
 
 
 def arguments(data, out, *more):
@@ -22,7 +22,7 @@ def arguments(data, out, *more):
 
 
 def test_a_run_killed_with_9_and_resumed_ends_as_an_unbroken_one(photo_folder, tmp_path):
-    common = ["--images", "240", "--checkpoint-every", "0"]
+    common = ["--images", "480", "--checkpoint-every", "0"]
     assert main(arguments(photo_folder, tmp_path / "whole", *common)) == 0
     command = [sys.executable, "-m", "hscaunet.train"]
     process = subprocess.Popen(
@@ -36,15 +36,16 @@ def test_a_run_killed_with_9_and_resumed_ends_as_an_unbroken_one(photo_folder, t
         if log.exists() and len(log.read_text().splitlines()) >= 20:
             break
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL
-    left = [p for p in ("last.pt", "previous.pt") if (tmp_path / "broken" / p).exists()]
-    assert 0 < load_training(tmp_path / "broken" / left[0])["seen"] < 240
+    names = ("last.pt", "next.pt", "previous.pt")
+    left = [p for p in names if (tmp_path / "broken" / p).exists()]
+    assert 0 < load_training(tmp_path / "broken" / left[0])["seen"] < 480
     assert main(arguments(photo_folder, tmp_path / "broken", *common, "--resume")) == 0
     whole = load_training(tmp_path / "whole" / "last.pt")
     broken = load_training(tmp_path / "broken" / "last.pt")
-    assert whole["seen"] == broken["seen"] == 240
+    assert whole["seen"] == broken["seen"] == 480
     for part in ("model", "ema"):
         for key, value in whole[part].items():
             assert torch.equal(value, broken[part][key]), (part, key)
@@ -57,6 +58,8 @@ def test_resuming_survives_a_cut_checkpoint(photo_folder, tmp_path, caplog):
     (out / "last.pt").write_bytes(data[: len(data) // 3])
     assert main(arguments(photo_folder, out, "--images", "48", "--resume")) == 0
     assert "cut short" in caplog.text
+    # The damaged file did not take the place of the good one before.
+    assert load_training(out / "previous.pt")["seen"] == 36
     assert load_training(out / "last.pt")["seen"] == 48
 
 
@@ -135,6 +138,7 @@ def test_two_processes_train_together(photo_folder, tmp_path):
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "hscaunet.train", *arguments(photo_folder, out, "--images", "40")),
         OMP_NUM_THREADS="1",
+        GLOO_SOCKET_IFNAME="lo",
     )
     assert result.returncode == 0, result.stderr[-2000:]
     state = load_training(out / "last.pt")
@@ -145,3 +149,60 @@ def test_a_wrong_crop_size_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--data", "x", "--out", str(tmp_path), "--size", "100"])
     assert "multiple of 16" in capsys.readouterr().err
+
+
+def test_seeds_make_a_difference_however_large():
+    numbers = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (20261122, 5, 1), (1 << 40, 5, 1)]
+    seeds = {step_seed(*n) for n in numbers}
+    assert len(seeds) == len(numbers)
+    assert all(0 <= seed < 1 << 32 for seed in seeds)
+    draws = {torch.rand(1, generator=torch.Generator().manual_seed(seed)).item() for seed in seeds}
+    assert len(draws) == len(numbers)
+
+
+def test_the_published_recipe_trains_the_published_form(photo_folder, tmp_path):
+    more = ["--recipe", "published", "--images", "8"]
+    assert main(arguments(photo_folder, tmp_path / "run", *more)) == 0
+    assert load_training(tmp_path / "run" / "last.pt")["config"]["form"] == "published"
+
+
+def test_fine_tuning_takes_the_network_of_its_weights(photo_folder, tmp_path, tiny_checkpoint):
+    common = ["--data", str(photo_folder), "--batch", "4", "--size", "32", "--images", "8"]
+    common += ["--device", "cpu", "--grid-images", "0", "--init", str(tiny_checkpoint)]
+    assert main([*common, "--out", str(tmp_path / "run")]) == 0
+    state = load_training(tmp_path / "run" / "last.pt")
+    assert state["config"]["width"] == 8
+    before = load_checkpoint(tiny_checkpoint).model.state_dict()
+    moved = (state["model"]["outc.conv.weight"] - before["outc.conv.weight"]).abs().max()
+    assert 0 < moved < 0.02
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--width", "8"], "--width 8 does not fit the run"),
+        (["--form", "published"], "--form published does not fit the run"),
+        (["--recipe", "published"], "leave --recipe out"),
+        (["--device", "cuda"], "no CUDA device"),
+        (["--device", "nonsense"], "no device"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(photo_folder, tmp_path, capsys, more, message):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "4")) == 0
+    assert main(arguments(photo_folder, out, "--resume", *more)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_resuming_with_other_photos_is_said(photo_folder, tmp_path, caplog):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "4")) == 0
+    assert main(arguments(photo_folder, out, "--images", "8", "--limit", "3", "--resume")) == 0
+    assert "drawn otherwise" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["--width", "--batch", "--images", "--threads"])
+def test_zero_is_refused(tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["--data", "x", "--out", str(tmp_path), option, "0"])
+    assert "at least 1" in capsys.readouterr().err

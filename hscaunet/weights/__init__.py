@@ -6,6 +6,8 @@ from pathlib import Path
 
 from runtime.manifest import DEFAULT_MODEL, find_model
 
+WEIGHTS = Path(__file__).parent
+
 
 def bundled_weights(name: str = DEFAULT_MODEL) -> Path:
     """Path of bundled safetensors, after checking their sha256.
@@ -15,4 +17,4 @@ def bundled_weights(name: str = DEFAULT_MODEL) -> Path:
     ModelError
         If there are none of that name, or they are damaged.
     """
-    return find_model(name, Path(__file__).parent)
+    return find_model(name, WEIGHTS)

@@ -31,6 +31,8 @@ class Engine(Protocol):
         What it really computes in, such as "fp32".
     metadata : dict of str to str
         What the model file says of itself.
+    reason : str
+        Why it runs on this device, for the log.
 
     Notes
     -----
@@ -41,6 +43,7 @@ class Engine(Protocol):
     device: str
     precision: str
     metadata: dict[str, str]
+    reason: str
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 4, H, W) to (N, 2, H, W) in the layout of `runtime.layout`."""
@@ -109,5 +112,13 @@ def open_engine(model: Path, *, backend: str, device: str, threads: int | None) 
         ) from None
     engine: Engine = opener(model, device=device, threads=threads)
     if "auto" in (backend, device):
-        log.info("Chose %s on %s for %s.", engine.backend, engine.device, model.name)
+        how = "the first engine installed" if backend == "auto" else "asked for"
+        log.info(
+            "Chose %s (%s) on %s (%s) for %s.",
+            engine.backend,
+            how,
+            engine.device,
+            engine.reason,
+            model.name,
+        )
     return engine

@@ -1,0 +1,110 @@
+"""What a training run does: recipes, schedule and seeds. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run does; all of it is kept in the checkpoint.
+
+    Attributes
+    ----------
+    name : str
+    form : {"published", "guided"}
+        Of the network, unless the command line says otherwise.
+    batch : int
+        Photos a step, over all processes.
+    lr : float
+        Adam's learning rate.
+    betas : tuple of float
+    loss : {"published", "picture"}
+    dense_share : float
+        See `hscaunet.sampling.HintRecipe`.
+    size : int
+        Side of the crops in pixels, a multiple of 16.
+    shrink_share : float
+        Share of the steps whose crops show twice the side, averaged down. Where most photos are
+        smaller than that, no step does.
+    grid_images : int
+        The guided form learns its interpolation alone on the first so many photos, then the
+        network with the interpolation held.
+    images : int
+        Photos to see in all.
+    cooldown : int, optional
+        The learning rate falls linearly to 0 over the last so many photos (clicks); None is a
+        quarter of them.
+    epochs : tuple of (int, float)
+        Instead of a cooldown: (last epoch, learning rate) pairs (published).
+    ema : float
+        Decay of the averaged weights.
+    seed : int
+    """
+
+    name: str
+    form: str
+    batch: int
+    lr: float
+    betas: tuple[float, float]
+    loss: str
+    dense_share: float
+    size: int = 256
+    shrink_share: float = 0.0
+    grid_images: int = 0
+    images: int = 0
+    cooldown: int | None = None
+    epochs: tuple[tuple[int, float], ...] = ()
+    ema: float = 0.999
+    seed: int = 0
+
+
+RECIPES = {
+    # As published: HSCAU-Net 2022, see docs/training.md.
+    "published": Recipe(
+        "published",
+        form="published",
+        batch=32,
+        lr=5e-4,
+        betas=(0.5, 0.999),
+        loss="published",
+        dense_share=1.0,
+        epochs=((186, 5e-4), (286, 5e-5), (324, 5e-6), (338, 5e-8)),
+    ),
+    "clicks": Recipe(
+        "clicks",
+        form="guided",
+        batch=16,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        loss="picture",
+        dense_share=0.3,
+        shrink_share=0.5,
+        grid_images=4000,
+    ),
+}
+_GRID_LR = 0.02
+_WARM_IMAGES = 1000
+
+
+def learning_rate(recipe: Recipe, seen: int, photos: int) -> float:
+    """Learning rate after `seen` images of a set of `photos`."""
+    if recipe.epochs:
+        epoch = seen / photos
+        return next((lr for last, lr in recipe.epochs if epoch < last), recipe.epochs[-1][1])
+    if seen < recipe.grid_images:
+        left = 1 - seen / recipe.grid_images
+        return _GRID_LR * min(1.0, 2 * left)
+    warm = min(1.0, (seen - recipe.grid_images + recipe.batch) / _WARM_IMAGES)
+    cool = (recipe.images - seen) / recipe.cooldown if recipe.cooldown else 1.0
+    return recipe.lr * warm * min(1.0, cool)
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed of several numbers, such as (seed, step, process).
+
+    Mixed rather than shifted together: PyTorch's CPU generator looks at the low 32 bits only.
+    """
+    import numpy as np
+
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
