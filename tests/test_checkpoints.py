@@ -77,7 +77,7 @@ def test_damaged_checkpoints_say_so(tmp_path):
     path = tmp_path / "c.pt"
     with pytest.raises(ModelError, match="no checkpoint"):
         load_training(path)
-    save_training(path, {"seen": 1, "weights": torch.zeros(5000)})
+    save_training(path, {"seen": 1, "ema": torch.zeros(5000), "config": {}, "recipe": {}})
     assert load_training(path)["seen"] == 1
     data = path.read_bytes()
     for length in (0, 10, len(data) // 2, len(data) - 10):
@@ -141,7 +141,7 @@ def test_checkpoints_with_the_right_marker_and_odd_content_are_refused(tmp_path)
     good = {**marker, "config": {"width": 4}, "recipe": {}, "ema": {}, "seen": 1}
     for content in (
         marker,
-        {**marker, "config": {}},
+        {**marker, "config": {"width": 4}},
         good,
         {**good, "config": {"width": -1}},
         {**good, "config": {"nonsense": 1}},
