@@ -51,7 +51,7 @@ class Trainer:
         if args.threads:
             torch.set_num_threads(args.threads)
 
-        self.last_is_good = False
+        self.last_is_good, self.saved = False, -1
         state = self._find_state()
         config = self._settle_config(state)
         self.recipe = self._settle_recipe(state, config["form"])
@@ -146,7 +146,8 @@ class Trainer:
         path = self.out if resume is True else Path(resume)
         names = ("last.pt", "next.pt", "previous.pt")
         choices = [path / name for name in names] if path.is_dir() else [path]
-        if not any(choice.exists() for choice in choices):
+        choices = [choice for choice in choices if choice.exists()]
+        if not choices:
             if resume is True:
                 log.info("%s holds no checkpoint yet; starting anew.", path)
                 return None
@@ -333,7 +334,7 @@ class Trainer:
         if self.last_is_good:
             os.replace(last, self.out / "previous.pt")
         os.replace(new, last)
-        self.last_is_good = True
+        self.last_is_good, self.saved = True, self.seen
 
     def validate(self) -> dict[str, float]:
         """PSNR and SSIM of the averaged weights on the validation photos."""
@@ -430,7 +431,8 @@ class Trainer:
             if over:
                 break
         bar.close()
-        self.save()
+        if self.saved != self.seen:
+            self.save()
         if self.validation:
             self._report()
         if self.rank == 0:
