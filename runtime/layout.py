@@ -45,16 +45,23 @@ def denormalize_ab(ab: Any) -> Any:
 def network_size(height: int, width: int, target: int = 256) -> tuple[int, int]:
     """Size at which a photo meets the network.
 
-    Both sides are multiples of 16 that keep the aspect as nearly as such multiples can, with about
-    as many pixels as a ``target`` x ``target`` square, the size the network was trained at.
-    The long side is at most four times `target`; beyond that the aspect is squeezed.
+    Both sides are multiples of 16. Of the multiples next to a size of ``target`` x ``target``
+    pixels in the photo's aspect, those that keep the aspect best. The long side is at most four
+    times `target`; beyond that the aspect is squeezed.
     """
     ratio = math.sqrt(height / width)
 
-    def side(length: float) -> int:
-        return int(min(max(round(length / MULTIPLE), 1) * MULTIPLE, 4 * target))
+    def sides(length: float) -> list[int]:
+        below = int(length // MULTIPLE) * MULTIPLE
+        return [min(max(s, MULTIPLE), 4 * target) for s in (below, below + MULTIPLE)]
 
-    return side(target * ratio), side(target / ratio)
+    choices = [(h, w) for h in sides(target * ratio) for w in sides(target / ratio)]
+
+    def misfit(size: tuple[int, int]) -> tuple[float, float]:
+        aspect = abs(math.log(size[0] / size[1] / (height / width)))
+        return round(aspect, 9), abs(math.log(size[0] * size[1] / target**2))
+
+    return min(choices, key=misfit)
 
 
 def pack_input(

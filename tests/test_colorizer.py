@@ -62,8 +62,9 @@ def test_any_size_comes_back_as_rgb_of_that_size_with_its_own_L(colorizer, shape
 def test_colour_input_is_reduced_to_its_L(colorizer):
     rgb = colorful(96, 128)
     L = L_from_rgb(rgb)
-    first = colorizer.colorize(rgb, [Hint(10, 10, "#3050c0")])
-    turned = colorizer.colorize(np.ascontiguousarray(first), [Hint(10, 10, "#3050c0")])
+    hints = [Hint(10, 10, "#7080a0")]
+    first = colorizer.colorize(rgb, hints)
+    turned = colorizer.colorize(first, hints)
     inside = np.abs(L_from_rgb(first) - L) < 0.5
     assert inside.mean() > 0.7
     assert np.abs(first.astype(int) - turned)[inside].mean() < 1.5
@@ -181,7 +182,7 @@ def test_all_errors_have_one_base():
         ({"device": "cuda"}, BackendError, r"hscaunet\[gpu\]"),
         ({"threads": 0}, BackendError, "at least 1"),
         ({"threads": 1.5}, BackendError, "whole number"),
-        ({"threads": 10**12}, ColorizationError, ""),
+        ({"threads": 10**12}, ColorizationError, "does not fit"),
         ({"model": "nonsense"}, ModelError, "no bundled model"),
         ({"model": "no/such.onnx"}, ModelError, "no model file"),
         ({"model": "no-such.onnx"}, ModelError, "no model file"),
@@ -295,6 +296,8 @@ def test_network_sizes_keep_the_aspect_in_multiples_of_16():
     assert network_size(256, 256) == (256, 256)
     assert network_size(3000, 4000) == (224, 304)
     assert network_size(1, 100_000) == (16, 1024)
+    assert network_size(100_000, 1) == (1024, 16)
+    assert network_size(400, 600) == (208, 320)
     for height, width in [(7, 5), (1080, 1920), (2000, 1000), (500, 499)]:
         h, w = network_size(height, width)
         assert h % 16 == w % 16 == 0
