@@ -14,9 +14,8 @@ from runtime.layout import MULTIPLE, NEUTRAL
 Form = Literal["published", "guided"]
 
 # Colours spread over a few hundredths of the 0..1 scale, L over a quarter of it. The guided form
-# enlarges what its network sees of colour, and shrinks the correction that it gives, so that both
-# sides work with numbers near 1: without this it learned nothing about dense hints in 12,000
-# photos (docs/training.md).
+# enlarges what its network sees of colour, and shrinks the correction that it gives, so that its
+# weights work with numbers near 1 on both sides.
 _SEEN_GAIN = 8.0
 _GIVEN_GAIN = 0.1
 
