@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ColorizationError
+from runtime.errors import ColorizationError, ModelError
 from runtime.files import write_atomically
 from runtime.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
 
@@ -26,7 +26,9 @@ def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
     write_atomically(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
 
 
-def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
+def release(
+    checkpoint: Path, name: str, weights: Path, models: Path, *, correction: float = 1.0
+) -> None:
     """Release a training checkpoint's averaged weights.
 
     Parameters
@@ -36,6 +38,10 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
         Of both files, such as "hscaunet-lite".
     weights, models : Path
         Folders for the safetensors and the ONNX.
+    correction : float
+        The last convolution is multiplied by this. Below 1 it damps what a guided network adds to
+        its interpolation, which a short training overdoes; choose it on photos that are not the
+        ones to be reported.
 
     Raises
     ------
@@ -48,11 +54,17 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
     from hscaunet.checkpoints import load_checkpoint, save_release
 
     loaded = load_checkpoint(checkpoint)
+    if correction != 1.0:
+        if loaded.model.form != "guided":
+            raise ModelError("Only the guided form's correction can be scaled; leave it at 1.")
+        last = loaded.model.outc.conv
+        last.load_state_dict({k: v * correction for k, v in last.state_dict().items()})
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,
         "images_seen": loaded.metadata.get("images_seen"),
         "recipe": recipe,
+        "correction": correction,
     }
     # Both are made and measured elsewhere first: a failure leaves what is there consistent.
     with tempfile.TemporaryDirectory() as folder:
@@ -72,6 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export.release", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="training checkpoint")
     parser.add_argument("--name", default=DEFAULT_MODEL, help="default: %(default)s")
+    parser.add_argument(
+        "--correction",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="damp what a guided network adds to its interpolation (default: %(default)s)",
+    )
     return parser
 
 
@@ -81,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     from hscaunet.weights import WEIGHTS
 
     try:
-        release(args.checkpoint, args.name, WEIGHTS, MODELS)
+        release(args.checkpoint, args.name, WEIGHTS, MODELS, correction=args.correction)
     except (ColorizationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -163,3 +163,14 @@ def test_a_release_that_fails_leaves_the_old_one_consistent(tmp_path, monkeypatc
     with pytest.raises(module.ExportError):
         release(tmp_path / "c.pt", "tiny", folder, folder)
     assert list(folder.iterdir()) == []
+
+
+def test_a_release_can_damp_the_correction(tmp_path, tiny_checkpoint):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    release(tiny_checkpoint, "half", folder, folder, correction=0.5)
+    full, half = (load_checkpoint(p).model for p in (tiny_checkpoint, folder / "half.safetensors"))
+    x = torch.from_numpy(check_inputs()["80x144"])
+    with torch.inference_mode():
+        base = full.interpolate(x) + 128 / 255
+        assert torch.allclose(half(x) - base, (full(x) - base) / 2, atol=2e-4)
