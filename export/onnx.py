@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hscaunet.commands import run_command
 from runtime.errors import ColorizationError
 
 if TYPE_CHECKING:
@@ -365,34 +366,30 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    try:
-        checkpoint = args.checkpoint
-        if checkpoint is None:
-            from hscaunet.weights import bundled_weights
+    return run_command(lambda: _run(args), "export")
 
-            checkpoint = bundled_weights()
-        suffix = ".onnx" if args.precision == "fp32" else ".fp16.onnx"
-        output = args.output or Path(checkpoint.stem + suffix)
-        if not output.parent.is_dir():
-            raise ExportError(f"The folder {output.parent} does not exist; make it first.")
-        print(f"{'input':<22}{'shape':<22}{'max |d ab|':>12}{'mean |d ab|':>13}")
-        export(
-            checkpoint,
-            output,
-            precision=args.precision,
-            weights=args.weights,
-            report=lambda c: print(
-                f"{c.name:<22}{c.shape!s:<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
-            ),
-        )
-    except (ColorizationError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
-        return 1
+
+def _run(args: argparse.Namespace) -> None:
+    checkpoint = args.checkpoint
+    if checkpoint is None:
+        from hscaunet.weights import bundled_weights
+
+        checkpoint = bundled_weights()
+    suffix = ".onnx" if args.precision == "fp32" else ".fp16.onnx"
+    output = args.output or Path(checkpoint.stem + suffix)
+    if not output.parent.is_dir():
+        raise ExportError(f"The folder {output.parent} does not exist; make it first.")
+    print(f"{'input':<22}{'shape':<22}{'max |d ab|':>12}{'mean |d ab|':>13}")
+    export(
+        checkpoint,
+        output,
+        precision=args.precision,
+        weights=args.weights,
+        report=lambda c: print(
+            f"{c.name:<22}{c.shape!s:<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
+        ),
+    )
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, {args.precision}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ColorizationError, ModelError
+from hscaunet.commands import run_command
+from runtime.errors import ModelError
 from runtime.files import write_atomically
 from runtime.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
 
@@ -97,18 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
+    return run_command(lambda: _run(args), "export")
+
+
+def _run(args: argparse.Namespace) -> None:
     from hscaunet.weights import WEIGHTS
 
-    try:
-        release(args.checkpoint, args.name, WEIGHTS, MODELS, correction=args.correction)
-    except (ColorizationError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[export]'.", file=sys.stderr)
-        return 1
+    release(args.checkpoint, args.name, WEIGHTS, MODELS, correction=args.correction)
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
-    return 0
 
 
 if __name__ == "__main__":

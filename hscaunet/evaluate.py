@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
+from hscaunet.commands import run_command
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -239,19 +241,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.points) < 0:
         parser.error("--points must not be negative.")
-    from runtime.errors import ColorizationError
-
-    try:
-        return _run(args)
-    except (ColorizationError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[train]'.", file=sys.stderr)
-        return 1
+    return run_command(lambda: _run(args), "train")
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> None:
     import logging
 
     from hscaunet.photos import DataError, load_photos
@@ -305,7 +298,6 @@ def _run(args: argparse.Namespace) -> int:
             "rows": rows,
         }
         write_atomically(args.json, json.dumps(report).encode())
-    return 0
 
 
 if __name__ == "__main__":

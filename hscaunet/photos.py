@@ -8,11 +8,13 @@ import os
 import re
 import tarfile
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from runtime.errors import ColorizationError, ImageError
 from runtime.images import decode_image
 
 log = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 MIN_SIDE = 16
@@ -147,28 +152,9 @@ def load_photos(
         return name, rgb, ""
 
     used = skipped = 0
-    files = iterate_files(sources)
     bar = tqdm(desc=progress, unit=" photos", disable=None if progress else True, leave=False)
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
-        window: list = []
-        for count, item in enumerate(files):
-            if limit is not None and count >= limit:
-                break
-            window.append(pool.submit(read, item))
-            if len(window) < 32:
-                continue
-            done, window = window[:16], window[16:]
-            for future in done:
-                name, rgb, problem = future.result()
-                bar.update()
-                if rgb is None:
-                    skipped += 1
-                    log.warning("Left out: %s", problem)
-                else:
-                    used += 1
-                    yield name, rgb
-        for future in window:
-            name, rgb, problem = future.result()
+        for name, rgb, problem in _in_order(pool, read, islice(iterate_files(sources), limit)):
             bar.update()
             if rgb is None:
                 skipped += 1
@@ -182,6 +168,19 @@ def load_photos(
             + (f"; {skipped} files were left out, see above." if skipped else ".")
             + f" Give folders or tar files with {', '.join(sorted(SUFFIXES))} files."
         )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Iterator[_Result]:
+    """Results in the order of the items, with a few items under way and no more in memory."""
+    window: deque[Future[_Result]] = deque()
+    for item in items:
+        window.append(pool.submit(work, item))
+        if len(window) >= 32:
+            yield window.popleft().result()
+    while window:
+        yield window.popleft().result()
 
 
 @dataclass

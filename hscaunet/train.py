@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hscaunet.commands import run_command
 from hscaunet.recipes import RECIPES, Recipe, learning_rate, step_seed
 
 if TYPE_CHECKING:
@@ -534,17 +535,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    from runtime.errors import ColorizationError
-
-    try:
-        Trainer(args).run()
-    except (ColorizationError, FloatingPointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[train]'.", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: Trainer(args).run(), "train")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""What the command lines share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from runtime.errors import ColorizationError
+
+
+def run_command(work: Callable[[], None], extra: str) -> int:
+    """Do a command's work; print an error as one sentence.
+
+    Parameters
+    ----------
+    work : callable
+    extra : str
+        The extra that brings the packages it imports, such as "train".
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 after an error.
+    """
+    try:
+        work()
+    except (ColorizationError, FloatingPointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {error.name} is missing; pip install 'hscaunet[{extra}]'.", file=sys.stderr)
+        return 1
+    return 0
