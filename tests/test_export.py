@@ -60,11 +60,20 @@ def test_fp16_computes_in_half_precision_and_stays_close(tiny_checkpoint, tmp_pa
     assert colorizer.precision == "fp32"  # what ONNX Runtime's CPU kernels compute in
 
 
-def test_a_file_that_differs_is_not_written(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+def test_a_file_that_differs_is_not_written(tmp_path, capsys):
+    from hscaunet.checkpoints import save_training
+
+    torch.manual_seed(0)
+    model = HSCAUNet(8)
+    stir(model)
+    nn.init.normal_(model.outc.conv.weight, std=100.0)
+    state = {"config": model.config, "ema": model.state_dict(), "seen": 0, "recipe": {}}
+    save_training(tmp_path / "c.pt", state)
     output = tmp_path / "out.onnx"
     output.write_bytes(b"old")
-    # The tiny network's weights do not fit fp16 exactly, so storing them so must be refused.
-    assert main(["--checkpoint", str(tiny_checkpoint), "--weights", "fp16", "-o", str(output)]) == 1
+    # These weights do not fit fp16 exactly, and its colours are large: storing them so differs.
+    command = ["--checkpoint", str(tmp_path / "c.pt"), "--weights", "fp16", "-o", str(output)]
+    assert main(command) == 1
     assert "use --weights fp32" in capsys.readouterr().err
     assert output.read_bytes() == b"old"
 
