@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hscaunet.grid import HintGrid
-from hscaunet.network import HSCAUNet
+from hscaunet.network import HSCAUNet, centred_hints
 from runtime.layout import NEUTRAL
 
 
@@ -46,8 +46,7 @@ class Grid:
     @torch.inference_mode()
     def predict(self, x: Tensor) -> Tensor:
         """(N, 4, H, W) to (N, 2, H, W)."""
-        mask = x[:, 3:4]
-        return self.grid(x[:, :1], (x[:, 1:3] - NEUTRAL) * mask, mask) + NEUTRAL
+        return self.grid(x[:, :1], *centred_hints(x)) + NEUTRAL
 
 
 class Levin:

@@ -20,6 +20,12 @@ _SEEN_GAIN = 8.0
 _GIVEN_GAIN = 0.1
 
 
+def centred_hints(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Hints of an input in the network's layout: ab around 0, 0 without a hint; and the mask."""
+    mask = x[:, 3:4]
+    return (x[:, 1:3] - NEUTRAL) * mask, mask
+
+
 class DoubleConv(nn.Module):
     """Twice a 3x3 convolution without bias, BatchNorm and ReLU."""
 
@@ -186,13 +192,11 @@ class HSCAUNet(nn.Module):
 
     def interpolate(self, x: Tensor) -> Tensor:
         """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone."""
-        mask = x[:, 3:4]
-        return self.grid(x[:, 0:1], (x[:, 1:3] - NEUTRAL) * mask, mask)
+        return self.grid(x[:, 0:1], *centred_hints(x))
 
     def correct(self, x: Tensor, base: Tensor) -> Tensor:
         """What the guided form adds to `base`."""
-        mask = x[:, 3:4]
-        hint = (x[:, 1:3] - NEUTRAL) * mask
+        hint, mask = centred_hints(x)
         # At a hint its own colour, so that the network sees what the interpolation lacks there.
         seen = _SEEN_GAIN * (base + (hint - base * mask))
         return _GIVEN_GAIN * self.unet(torch.cat([x[:, 0:1], seen, mask], 1), _SEEN_GAIN * hint)

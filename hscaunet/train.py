@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hscaunet.train")
 
+# What a run leaves in its folder, in the order in which to try them; next.pt only between two
+# renames of a save.
+_CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
+
 
 class Trainer:
     """One training run, from the photos to its checkpoints.
@@ -38,6 +42,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         import torch
 
+        from hscaunet.ema import EMA
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
@@ -98,18 +103,15 @@ class Trainer:
         self.model = HSCAUNet(**config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen, self.step, self.elapsed = 0, 0, 0.0
-        self.phase = ""
-        self._enter_phase()
-        from hscaunet.ema import EMA
-
         if state:
             self.model.load_state_dict(state["model"])
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
-            self._enter_phase()
-            if state["phase"] == self.phase:  # else it was saved at the last step of its phase
-                self.optimizer.load_state_dict(state["optimizer"])
         elif self.initial is not None:
             self.model.load_state_dict(self.initial.state_dict())
+        self.phase = ""
+        self._enter_phase()
+        if state and state["phase"] == self.phase:  # else it was the last step of its phase
+            self.optimizer.load_state_dict(state["optimizer"])
         self.ema = EMA(self.model, self.recipe.ema)
         if state:
             for key, value in state["ema"].items():
@@ -138,15 +140,14 @@ class Trainer:
 
         resume = self.args.resume
         if resume is None:
-            if any((self.out / name).exists() for name in ("last.pt", "previous.pt")):
+            if any((self.out / name).exists() for name in _CHECKPOINTS):
                 raise ModelError(
                     f"{self.out} already holds a training run; add --resume to go on with it, or "
                     "name another folder."
                 )
             return None
         path = self.out if resume is True else Path(resume)
-        names = ("last.pt", "next.pt", "previous.pt")
-        choices = [path / name for name in names] if path.is_dir() else [path]
+        choices = [path / name for name in _CHECKPOINTS] if path.is_dir() else [path]
         choices = [choice for choice in choices if choice.exists()]
         if not choices:
             if resume is True:
@@ -341,7 +342,7 @@ class Trainer:
         """PSNR and SSIM of the averaged weights on the validation photos."""
         import torch
 
-        from hscaunet.evaluate import TorchMethod, measure
+        from hscaunet.evaluate import TorchMethod, evaluate
         from hscaunet.network import HSCAUNet
         from hscaunet.protocols import Protocol
 
@@ -349,13 +350,12 @@ class Trainer:
         model.load_state_dict(self.ema.shadow)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         method = TorchMethod("ema", model.eval())
-        figures = {}
-        for protocol in (Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0)):
-            rows = [measure(method, protocol, rgb, i) for i, rgb in enumerate(self.validation)]
-            for key in ("psnr", "ssim"):
-                mean = sum(row[key] for row in rows) / len(rows)
-                figures[f"{protocol.label} {key}"] = round(mean, 4)
-        return figures
+        protocols = [Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0)]
+        return {
+            f"{row['protocol']} {key}": round(row[key], 4)
+            for row in evaluate([method], protocols, self.validation)
+            for key in ("psnr", "ssim")
+        }
 
     def _log(self, row: dict[str, Any]) -> None:
         if self.rank == 0:
