@@ -12,8 +12,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Colorizer": "runtime.colorizer",
-    "Hint": "runtime.hints",
+    "Session": "runtime.session",
+    "Hint": "runtime.shapes",
+    "Stroke": "runtime.shapes",
+    "Region": "runtime.shapes",
     "Hints": "runtime.hints",
+    "HintReport": "runtime.report",
     "read_image": "runtime.images",
     "write_image": "runtime.images",
     **dict.fromkeys(

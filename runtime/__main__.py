@@ -1,13 +1,19 @@
-"""``python -m runtime PHOTO [hints] -o OUT``: colorize a photo from the command line."""
+"""``python -m runtime PHOTO... -o OUT | --out-dir DIR``: colorize photos from the command line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runtime.colorizer import Colorizer
     from runtime.hints import Hints
+    from runtime.images import Photo
+
+_STANDARD = "-"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,14 +22,38 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="python -m runtime",
-        description="Colorize a photo from colour hints; the photo's own lightness is kept.",
-        epilog="Later hints win over earlier ones: --hint over --hints over --hint-image. "
-        "The file format of --hints is described in docs/hints.md.",
+        description="Colorize photos from colour hints; each photo's own lightness is kept, as "
+        "are its depth, alpha, EXIF data and resolution.",
+        epilog="Later hints win over earlier ones: --hint over --hints over --layer over "
+        "--hint-image. The file format of --hints is described in docs/hints.md.",
     )
     add = parser.add_argument
-    add("photo", metavar="PHOTO", help="a grey or colour picture; colour is reduced to its L")
-    add("-o", "--output", required=True, metavar="OUT", help="picture to write (.png, .jpg, ...)")
-    group = parser.add_argument_group("hints")
+    add(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="pictures, or folders of them; colour is reduced to its L; - is standard input",
+    )
+    group = parser.add_argument_group("output (one of the two)")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="file for a single photo (.png, .jpg, .tif, ...); - is standard output",
+    )
+    group.add_argument("--out-dir", metavar="DIR", help="folder for any number; names are kept")
+    group.add_argument(
+        "--format",
+        metavar="EXT",
+        help="png, jpg, tif, webp, avif or bmp, instead of each photo's own (standard output: png)",
+    )
+    group.add_argument("--quality", type=int, metavar="Q", help="1 to 100, of jpg, webp and avif")
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="with --out-dir: go on where an earlier run stopped",
+    )
+    group = parser.add_argument_group("hints of a single photo")
     group.add_argument(
         "--hint",
         action="append",
@@ -32,20 +62,78 @@ def build_parser() -> argparse.ArgumentParser:
         help="colour (#rrggbb) at a pixel of the photo, SIZE pixels wide (default 1); repeatable",
     )
     group.add_argument("--hints", metavar="FILE.json", help="hint file")
+    group.add_argument("--layer", metavar="RGBA", help="picture painted on: hints where opaque")
     group.add_argument(
         "--hint-image", metavar="I", help="picture whose colours are hints where M is 255"
     )
     group.add_argument("--hint-mask", metavar="M", help="mask for --hint-image, of the same size")
+    group.add_argument(
+        "--report", action="store_true", help="say how well each hint's colour survived (CIEDE2000)"
+    )
+    group = parser.add_argument_group("hints of many")
+    group.add_argument(
+        "--hints-dir",
+        metavar="DIR",
+        help="folder with a NAME.hints.json or NAME.json for each photo that has any",
+    )
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model", metavar="M", help="ONNX file or name of a bundled model (default: bundled)"
     )
-    group.add_argument("--backend", default="auto", help="engine: auto (default) or onnxruntime")
+    group.add_argument(
+        "--backend",
+        default="auto",
+        help="engine: auto (default: the fastest installed), onnxruntime, openvino",
+    )
     group.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="the network sees about N x N pixels (default 256)",
+    )
+    add("--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)")
     add("-v", "--verbose", action="store_true", help="say which engine was chosen and why")
     add("--version", action="version", version=f"hscaunet {__version__}")
     return parser
+
+
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if (args.output is None) == (args.out_dir is None):
+        parser.error("give either -o OUT, for one photo, or --out-dir DIR.")
+    if args.output is not None and len(args.photos) > 1:
+        parser.error("-o is for one photo; use --out-dir for several.")
+    if (args.hint_image is None) != (args.hint_mask is None):
+        parser.error("--hint-image and --hint-mask go together; give both.")
+    single = {
+        "--hint": args.hint,
+        "--hints": args.hints,
+        "--layer": args.layer,
+        "--hint-image": args.hint_image,
+        "--report": args.report,
+    }
+    if args.out_dir is not None and any(single.values()):
+        names = ", ".join(name for name, value in single.items() if value)
+        parser.error(f"{names} go with -o; with --out-dir, use --hints-dir.")
+    if args.output is not None and (args.hints_dir or args.skip_existing):
+        parser.error("--hints-dir and --skip-existing go with --out-dir.")
+    if args.out_dir is not None and _STANDARD in args.photos:
+        parser.error("standard input goes with -o.")
+    if args.format is not None:
+        args.format = "." + args.format.lower().lstrip(".")
+        if args.format not in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp"):
+            parser.error(
+                f"--format must be png, jpg, tif, webp, avif or bmp, not {args.format[1:]}."
+            )
+        if args.output not in (None, _STANDARD):
+            parser.error("--format goes with --out-dir or -o -; -o OUT says it by its name.")
+    if args.max_pixels is not None and args.max_pixels < 1:
+        parser.error("--max-pixels must be at least 1.")
+    if args.quality is not None and not 1 <= args.quality <= 100:
+        parser.error("--quality must be 1 to 100.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,60 +142,155 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 after an error, which is printed to standard error as one sentence.
+        0; 1 after an error, which is printed to standard error as one sentence, or if any photo
+        failed; 130 if interrupted.
     """
     parser = build_parser()
     args = parser.parse_args(argv)
-    if (args.hint_image is None) != (args.hint_mask is None):
-        parser.error("--hint-image and --hint-mask go together; give both.")
+    _check(parser, args)
 
     # Only now: --help and wrong options must answer at once.
     import logging
+    import warnings
 
-    from runtime.colorizer import Colorizer
     from runtime.errors import ColorizationError
-    from runtime.hints import Hints, parse_hint
-    from runtime.images import check_writable, read_image, write_image
 
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s"
     )
+    warnings.simplefilter("ignore")  # decoders' remarks on damaged tags; what matters is raised
     try:
-        check_writable(args.output)
-        typed = Hints([parse_hint(text) for text in args.hint])
-        photo = read_image(args.photo)
-        height, width = photo.shape[:2]
-        hints = Hints(image_size=(width, height))
-        if args.hint_image:
-            mask = read_image(args.hint_mask)
-            hints += _fit(Hints.from_image(read_image(args.hint_image), mask), width, height)
-        if args.hints:
-            hints += _fit(Hints.load(args.hints), width, height)
-        hints += typed
-        hints.check(height, width)
-        colorizer = Colorizer(
-            args.model, backend=args.backend, device=args.device, threads=args.threads
-        )
-        write_image(args.output, colorizer.colorize(photo, hints))
+        return _one(args) if args.output is not None else _many(args)
     except ColorizationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            "interrupted; add --skip-existing to go on." if args.out_dir else "interrupted.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # who read our output has gone
+        return 1
+
+
+def _open(args: argparse.Namespace) -> Colorizer:
+    from runtime.colorizer import Colorizer
+
+    return Colorizer(
+        args.model, backend=args.backend, device=args.device, threads=args.threads, size=args.size
+    )
+
+
+def _one(args: argparse.Namespace) -> int:
+    from runtime.errors import ImageError
+    from runtime.hints import Hints, parse_hint
+    from runtime.images import (
+        FORMATS,
+        MAX_PIXELS,
+        check_writable,
+        decode_photo,
+        encode_image,
+        read_photo,
+        write_image,
+    )
+    from runtime.jobs import fit_target
+
+    max_pixels = args.max_pixels or MAX_PIXELS
+    to_stdout = args.output == _STANDARD
+    if not to_stdout:
+        check_writable(args.output)
+    typed = Hints([parse_hint(text) for text in args.hint])
+    (source,) = args.photos
+    if source == _STANDARD:
+        photo = decode_photo(sys.stdin.buffer.read(), name="standard input", max_pixels=max_pixels)
+    elif Path(source).is_dir():
+        raise ImageError(f"{source} is a folder; use --out-dir for its pictures.")
+    else:
+        photo = read_photo(source, max_pixels=max_pixels)
+    height, width = photo.pixels.shape[:2]
+    hints = _hints(args, photo) + typed
+    hints.check(height, width)
+    colorizer = _open(args)
+    colored, report = colorizer.colorize_with_report(photo.pixels, hints)
+    target = Path("out" + (args.format or ".png")) if to_stdout else Path(args.output)
+    pixels, notes = fit_target(colored, target)
+    for note in (*photo.notes, *notes):
+        print(f"note: {source}: {note}", file=sys.stderr)
+    if to_stdout:
+        kind = FORMATS[target.suffix.lower()]
+        sys.stdout.buffer.write(encode_image(pixels, kind, photo.metadata, quality=args.quality))
+        sys.stdout.buffer.flush()
+    else:
+        write_image(target, pixels, photo.metadata, quality=args.quality)
+    out = sys.stderr if to_stdout else sys.stdout
     plural = "" if len(hints) == 1 else "s"
-    print(f"{args.output}: {width}x{height}, {len(hints)} hint{plural}, {colorizer!r}")
+    print(f"{args.output}: {width}x{height}, {len(hints)} hint{plural}, {colorizer!r}", file=out)
+    if args.report:
+        for i, (hint, difference) in enumerate(zip(hints, report.differences, strict=True)):
+            print(f"hint {i} at ({hint.x}, {hint.y}) {hint.hex}: {difference:.1f}", file=out)
+        print(f"mean CIEDE2000 at the hints: {report.mean:.2f}", file=out)
     return 0
 
 
-def _fit(hints: Hints, width: int, height: int) -> Hints:
-    """Hints of the same picture at another size, brought to this one; said on standard error."""
-    if hints.image_size in (None, (width, height)):
-        return hints
-    print(
-        "note: the hints are for {}x{} pixels and are scaled to {}x{}.".format(
-            *hints.image_size, width, height
-        ),
-        file=sys.stderr,
+def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
+    """Hints from the files named, for this photo."""
+    from runtime.hints import Hints
+    from runtime.images import read_image, to_rgb8
+    from runtime.jobs import fit_hints
+
+    height, width = photo.pixels.shape[:2]
+    hints = Hints(image_size=(width, height))
+    found = []
+    if args.hint_image:
+        image, mask = to_rgb8(read_image(args.hint_image)), to_rgb8(read_image(args.hint_mask))
+        found.append(Hints.from_image(image, mask))
+    if args.layer:
+        found.append(Hints.from_layer(read_image(args.layer)))
+    if args.hints:
+        found.append(Hints.load(args.hints))
+    for some in found:
+        if some.image_size not in (None, (width, height)):
+            print(
+                "note: the hints are for {}x{} pixels and are scaled to {}x{}.".format(
+                    *some.image_size, width, height
+                ),
+                file=sys.stderr,
+            )
+        hints += fit_hints(some, width, height)
+    return hints
+
+
+def _many(args: argparse.Namespace) -> int:
+    from runtime.errors import HintError, ImageError
+    from runtime.images import MAX_PIXELS
+    from runtime.jobs import plan, run_jobs
+
+    hints_dir = None if args.hints_dir is None else Path(args.hints_dir)
+    if hints_dir is not None and not hints_dir.is_dir():
+        raise HintError(f"There is no folder {hints_dir} of hint files.")
+    out_dir = Path(args.out_dir)
+    jobs = plan(args.photos, out_dir, hints_dir=hints_dir, extension=args.format)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"The folder {out_dir} cannot be made: {error.strerror}.") from None
+    colorizer = _open(args)
+    start = time.monotonic()
+    outcome = run_jobs(
+        jobs,
+        colorizer,
+        max_pixels=args.max_pixels or MAX_PIXELS,
+        quality=args.quality,
+        skip_existing=args.skip_existing,
     )
-    return hints.scaled(width, height)
+    parts = [f"{outcome.done} of {len(jobs)} colorized"]
+    parts += [f"{outcome.skipped} were there already"] * bool(outcome.skipped)
+    parts += [f"{len(outcome.failed)} failed"] * bool(outcome.failed)
+    print(f"{out_dir}: {', '.join(parts)}, {time.monotonic() - start:.1f} s, {colorizer!r}")
+    for path, _ in outcome.failed:
+        print(f"failed: {path}", file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 if __name__ == "__main__":

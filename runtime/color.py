@@ -5,7 +5,9 @@ that scikit-image uses, so that results agree with ``skimage.color.rgb2lab``. Op
 not used: its float version differs by up to 0.5 and its 8-bit version by up to 2.3.
 
 The functions on planes take an array namespace ``xp`` (numpy, or torch for the training code), so
-that training and runtime share every constant without the runtime knowing of torch.
+that training and runtime share every constant without the runtime knowing of torch. Below them are
+the same formulas for whole photos: tables and OpenCV's arithmetic (not its colour conversion), of
+which a test says how exact they are.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from runtime.tiles import row_tiles
 
 # Linear sRGB to XYZ, and its inverse (ITU-R BT.709 primaries, D65; as in scikit-image).
 XYZ_FROM_RGB = (
@@ -25,7 +30,7 @@ XYZ_FROM_RGB = (
 RGB_FROM_XYZ = tuple(tuple(float(v) for v in row) for row in np.linalg.inv(np.array(XYZ_FROM_RGB)))
 WHITE = (0.95047, 1.0, 1.08883)
 
-_TILE_PIXELS = 1 << 18  # rows are worked on in tiles of about this many pixels, to stay in cache
+_DELTA = 6 / 29  # where the cube root of Lab gives way to a line
 
 
 def linear_from_srgb(v: Any, xp: Any = np) -> Any:
@@ -67,16 +72,10 @@ def linear_from_lab(L: Any, a: Any, b: Any, xp: Any = np) -> tuple[Any, Any, Any
     return r, g, bl
 
 
-@lru_cache(maxsize=1)
-def _linear_of_byte() -> NDArray[np.float32]:
-    return linear_from_srgb(np.arange(256) / 255.0).astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def _L_of_byte() -> NDArray[np.float32]:
-    """L of the grey (v, v, v), for v = 0..255."""
-    linear = linear_from_srgb(np.arange(256) / 255.0)
-    return lab_from_linear(linear, linear, linear)[0].astype(np.float32)
+@lru_cache(maxsize=2)
+def linear_table(levels: int) -> NDArray[np.float32]:
+    """Linear light of the sRGB values i / (levels - 1), for 8 bits (256) or 16 (65536)."""
+    return linear_from_srgb(np.arange(levels) / (levels - 1)).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -89,18 +88,92 @@ def _byte_of_linear() -> NDArray[np.uint8]:
     return np.rint(srgb_from_linear(np.arange(65536) / 65535.0) * 255).astype(np.uint8)
 
 
-def _tiles(shape: tuple[int, ...]) -> list[slice]:
-    height, width = shape[:2]
-    step = max(1, _TILE_PIXELS // max(1, width))
-    return [slice(top, min(top + step, height)) for top in range(0, height, step)]
+def linear_of(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Linear light (0..1) of sRGB values: uint8, uint16, or float32 of 0..1; any shape."""
+    if pixels.dtype == np.float32:
+        # The curve continued by a line of the right slope: neither branches nor a second pass.
+        curve = cv2.pow((np.maximum(pixels, 0.04045) + np.float32(0.055)) / 1.055, 2.4)
+        line = np.minimum(pixels - np.float32(0.04045), 0) / np.float32(12.92)
+        return curve.reshape(pixels.shape) + line
+    levels = np.iinfo(pixels.dtype).max + 1
+    return cv2.LUT(pixels, linear_table(levels)).reshape(pixels.shape)
 
 
-def lab_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """8-bit sRGB to Lab.
+def f_of_Y(Y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lab's f = (L + 16) / 116 of luminance Y (0..1), shape (H, W)."""
+    root = cv2.pow(np.maximum(Y, np.float32(0.008856)), 1 / 3)
+    root += np.minimum(Y - np.float32(0.008856), 0) * np.float32(7.787)
+    return root
+
+
+def Y_of_f(f: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Undo `f_of_Y`; used for X and Z as well.
+
+    Notes
+    -----
+    Above ``d = 6/29`` this is f ** 3, below it the cube's tangent there. The two differ by exactly
+    ``(f - d) ** 2 (f + 2 d)``, so no place needs a choice between them.
+    """
+    above = np.maximum(f - np.float32(_DELTA), 0)
+    above *= above
+    above *= f + np.float32(2 * _DELTA)
+    above += (f - np.float32(16 / 116)) * np.float32(3 * _DELTA**2)
+    return above
+
+
+@lru_cache(maxsize=4)
+def _matrix(scale: float, offset: float) -> NDArray[np.float32]:
+    """(X, Y, Z) over the white point to RGB times `scale` plus `offset`, as OpenCV wants it."""
+    rows = np.array(RGB_FROM_XYZ) * np.array(WHITE) * scale
+    return np.concatenate([rows, np.full((3, 1), offset)], axis=1).astype(np.float32)
+
+
+def srgb_of_xyz(
+    X: NDArray[np.float32], Y: NDArray[np.float32], Z: NDArray[np.float32], out: NDArray[Any]
+) -> None:
+    """Write sRGB of XYZ over the white point into `out`, clipped channel by channel.
 
     Parameters
     ----------
-    rgb : ndarray, shape (H, W, 3), uint8
+    X, Y, Z : ndarray, shape (H, W), float32
+    out : ndarray, shape (H, W, 3), uint8, uint16 or float32
+        Its dtype says the scale: 0..255, 0..65535 or 0..1.
+    """
+    xyz = cv2.merge([X, Y, Z])
+    if out.dtype == np.uint8:
+        # To the nearest entry of a table: + 0.5, then cut off.
+        linear = cv2.transform(xyz, _matrix(65535.0, 0.5))
+        np.clip(linear, 0, 65535, out=linear)
+        out[...] = cv2.LUT(linear.astype(np.uint16), _byte_of_linear())
+        return
+    linear = cv2.transform(xyz, _matrix(1.0, 0.0))
+    np.clip(linear, 0, 1, out=linear)
+    curve = cv2.pow(np.maximum(linear, np.float32(0.0031308)), 1 / 2.4)
+    curve *= np.float32(1.055)
+    curve -= np.float32(0.055)
+    curve += np.minimum(linear - np.float32(0.0031308), 0) * np.float32(12.92)
+    if out.dtype == np.uint16:
+        curve *= np.float32(65535)
+        np.rint(curve, out=curve)
+    np.clip(curve, 0, 65535 if out.dtype == np.uint16 else 1, out=curve)
+    out[...] = curve
+
+
+def Y_of(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Luminance (0..1) of grey (H, W) or colour (H, W, 3) sRGB, of a dtype of `linear_of`."""
+    linear = linear_of(np.ascontiguousarray(pixels))
+    if linear.ndim == 2:
+        return linear
+    return cv2.transform(linear, np.array([XYZ_FROM_RGB[1]], np.float32)).reshape(linear.shape[:2])
+
+
+def lab_from_rgb(rgb: NDArray[Any]) -> NDArray[np.float32]:
+    """sRGB to Lab.
+
+    Parameters
+    ----------
+    rgb : ndarray, shape (H, W, 3), uint8, uint16 or float32
+        0..255, 0..65535 or 0..1.
 
     Returns
     -------
@@ -108,52 +181,54 @@ def lab_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         L in 0..100, a and b in about -128..127.
     """
     out = np.empty(rgb.shape, np.float32)
-    table = _linear_of_byte()
-    for rows in _tiles(rgb.shape):
-        linear = table[rgb[rows]]
-        for i, plane in enumerate(lab_from_linear(*np.moveaxis(linear, -1, 0))):
+    to_xyz = (np.array(XYZ_FROM_RGB) / np.array(WHITE)[:, None]).astype(np.float32)
+    for rows in row_tiles(rgb.shape):
+        xyz = cv2.transform(linear_of(np.ascontiguousarray(rgb[rows])), to_xyz)
+        x, y, z = (f_of_Y(plane) for plane in cv2.split(xyz))
+        for i, plane in enumerate((116 * y - 16, 500 * (x - y), 200 * (y - z))):
             out[rows, :, i] = plane
     return out
 
 
-def L_from_rgb(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """L of CIELAB of a grey (H, W) or colour (H, W, 3) 8-bit sRGB image.
+def L_from_rgb(image: NDArray[Any]) -> NDArray[np.float32]:
+    """L of CIELAB of a grey (H, W) or colour (H, W, 3) sRGB image.
+
+    Parameters
+    ----------
+    image : ndarray, uint8, uint16 or float32
+        0..255, 0..65535 or 0..1.
 
     Returns
     -------
     ndarray, shape (H, W), float32
         0..100.
     """
-    if image.ndim == 2:
-        return _L_of_byte()[image]
     out = np.empty(image.shape[:2], np.float32)
-    table = _linear_of_byte()
-    red, green, blue = (table * np.float32(m) for m in XYZ_FROM_RGB[1])
-    for rows in _tiles(out.shape):
-        tile = image[rows]
-        y = red[tile[..., 0]] + green[tile[..., 1]] + blue[tile[..., 2]]
-        out[rows] = 116 * _f(y, np) - 16
+    for rows in row_tiles(image.shape):
+        out[rows] = 116 * f_of_Y(Y_of(image[rows])) - 16
     return out
 
 
-def rgb_from_lab(L: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Join L and ab into 8-bit sRGB; colours outside the sRGB gamut are clipped per channel.
+def rgb_from_lab(
+    L: NDArray[np.float32], ab: NDArray[np.float32], dtype: Any = np.uint8
+) -> NDArray[Any]:
+    """Join L and ab into sRGB; colours outside the sRGB gamut are clipped per channel.
 
     Parameters
     ----------
     L : ndarray, shape (H, W), float32
         0..100.
     ab : ndarray, shape (H, W, 2), float32
+    dtype : {uint8, uint16, float32}
 
     Returns
     -------
-    ndarray, shape (H, W, 3), uint8
+    ndarray, shape (H, W, 3)
+        Of `dtype`: 0..255, 0..65535 or 0..1.
     """
-    out = np.empty((*L.shape, 3), np.uint8)
-    table = _byte_of_linear()
-    for rows in _tiles(L.shape):
-        planes = linear_from_lab(L[rows], ab[rows, :, 0], ab[rows, :, 1])
-        for i, plane in enumerate(planes):
-            index = (np.clip(plane, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
-            out[rows, :, i] = table[index]
+    out = np.empty((*L.shape, 3), dtype)
+    for rows in row_tiles(L.shape):
+        f = (L[rows] + np.float32(16)) / np.float32(116)
+        X, Z = f + ab[rows, :, 0] / np.float32(500), f - ab[rows, :, 1] / np.float32(200)
+        srgb_of_xyz(Y_of_f(X), Y_of_f(f), Y_of_f(Z), out[rows])
     return out

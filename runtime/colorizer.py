@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import L_from_rgb, rgb_from_lab
-from runtime.engines import open_engine
-from runtime.errors import ArrayError, BackendError, ModelError
-from runtime.hints import Hint, Hints
-from runtime.images import check_array
+from runtime.engines import engine_of_session, open_engine
+from runtime.errors import ArrayError, BackendError, HintError, ModelError
+from runtime.hints import AnyHint, Hints
 from runtime.layout import MULTIPLE, denormalize_ab, network_size, pack_input
 from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
+from runtime.picture import Picture
+
+if TYPE_CHECKING:
+    from runtime.report import HintReport
+    from runtime.session import Session
+
+SIZE = 256
+"""Side, in pixels, of the square whose area a photo has when the network sees it."""
+
+LARGEST_SIZE = 2048
 
 
 class Colorizer:
     """Colorize photos from hints.
 
     Opening a `Colorizer` costs far more than a call: make one, use it for many photos. It may be
-    used from several threads at once.
+    used from several threads at once. Pickled, it carries its arguments, not the open model, and
+    opens that again where it arrives (multiprocessing, Ray).
 
     Parameters
     ----------
@@ -31,12 +40,22 @@ class Colorizer:
         Name of a bundled model or path of an ONNX file of this project; None is the bundled
         default.
     backend : str
-        Engine: "auto" (the fastest that is installed) or its name, such as "onnxruntime".
+        Engine: "auto" (the fastest that is installed for the device, see
+        `runtime.engines.choose`) or its name: "onnxruntime", "openvino".
     device : {"auto", "cpu", "cuda"}
         "auto" takes CUDA where it works, else the CPU, and says which in the log. A device that
         is asked for by name is used, or `BackendError` is raised.
     threads : int, optional
-        CPU threads that one call may use; None leaves it to the engine, usually one a core.
+        CPU threads that one call may use; None is one a core.
+    size : int
+        The network sees a photo at about ``size`` x ``size`` pixels in its own aspect. More gives
+        finer edges of colour and costs time in proportion to the area; the network was trained
+        at 256.
+    session_options : onnxruntime.SessionOptions, optional
+        For ONNX Runtime, in place of those that this class would make.
+    session : onnxruntime.InferenceSession, optional
+        Use this one, opened by the application from a model of this project, instead of opening
+        any; then give neither `model` nor what is about engines.
 
     Attributes
     ----------
@@ -44,13 +63,14 @@ class Colorizer:
         What really runs, such as "onnxruntime", "cpu", "fp32".
     metadata : dict of str to str
         What the model file says of itself.
+    size : int
 
     Raises
     ------
     ModelError
         If the model is missing, damaged, or not one of this project.
     BackendError
-        If the engine or device is not there.
+        If the engine or device is not there, or an argument is none of these.
     MissingDependencyError
         If the engine's library is not installed; the message says how to install it.
     """
@@ -62,9 +82,45 @@ class Colorizer:
         backend: str = "auto",
         device: str = "auto",
         threads: int | None = None,
+        size: int = SIZE,
+        session_options: Any = None,
+        session: Any = None,
     ) -> None:
-        self._path = _locate(model)
-        self._engine = open_engine(self._path, backend=backend, device=device, threads=threads)
+        self.size = _check_size(size)
+        self._threads = threads
+        self._portable: dict[str, Any] | None = None
+        if session is not None:
+            if (model, backend, device, session_options) != (None, "auto", "auto", None):
+                raise BackendError(
+                    "A session of your own brings its model and engine; give only threads and "
+                    "size beside it."
+                )
+            self._engine = engine_of_session(session)
+            self._name = self._engine.metadata.get("name", "own session")
+            return
+        path = _locate(model)
+        self._name = path.stem
+        self._engine = open_engine(
+            path, backend=backend, device=device, threads=threads, session_options=session_options
+        )
+        if session_options is None:
+            # A bundled model by its name, so that it is found on another machine as well.
+            by_name = model is None or not Path(model).is_file()
+            self._portable = {
+                "model": model if by_name else str(path.absolute()),
+                "backend": backend,
+                "device": device,
+                "threads": threads,
+                "size": size,
+            }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._portable is None:
+            raise BackendError(
+                "A Colorizer with a session or session_options of your own cannot be pickled; "
+                "open one in each process."
+            )
+        return _reopen, (type(self), self._portable)
 
     @property
     def backend(self) -> str:
@@ -78,7 +134,7 @@ class Colorizer:
 
     @property
     def precision(self) -> str:
-        """Arithmetic that really runs: "fp32" or "fp16"."""
+        """Arithmetic that really runs: "fp32", "bf16" or "fp16"."""
         return self._engine.precision
 
     @property
@@ -87,47 +143,145 @@ class Colorizer:
         return dict(self._engine.metadata)
 
     def __repr__(self) -> str:
-        return f"<Colorizer {self._path.stem} on {self.backend} {self.device} {self.precision}>"
+        return f"<Colorizer {self._name} on {self.backend} {self.device} {self.precision}>"
 
     def colorize(
-        self, image: NDArray[np.uint8], hints: Hints | Iterable[Hint] | None = None
-    ) -> NDArray[np.uint8]:
+        self,
+        image: NDArray[Any],
+        hints: Hints | Iterable[AnyHint] | None = None,
+        *,
+        size: int | None = None,
+    ) -> NDArray[Any]:
         """Colorize one photo.
 
         Parameters
         ----------
-        image : ndarray, shape (H, W) or (H, W, 3), uint8
-            Grey or RGB of any size; colour is reduced to its L.
-        hints : Hints or iterable of Hint, optional
+        image : ndarray, shape (H, W), or (H, W, C) with C of 1 to 4
+            Grey, grey with alpha, RGB, or RGB with alpha, of any size; uint8, uint16, or float32
+            of 0..1, all sRGB. Colour is reduced to its L. Memory-mapped and non-contiguous arrays
+            are read in tiles.
+        hints : Hints or iterable of Hint, Stroke or Region, optional
             In pixels of `image`; where two meet in one cell of the network, the later wins.
+        size : int, optional
+            In place of the Colorizer's own.
 
         Returns
         -------
-        ndarray, shape (H, W, 3), uint8
-            RGB. Its L is that of `image` at full size (but for colours clipped to sRGB); its ab
-            come from the network, at about 256 x 256 in the photo's aspect, enlarged bicubically.
+        ndarray, shape (H, W, 3), or (H, W, 4) if `image` has alpha
+            RGB of the dtype of `image`; alpha is its own. Its L is that of `image` at full size
+            (but for colours clipped to sRGB); its ab come from the network, resampled.
 
         Raises
         ------
         ImageError
             If `image` has another dtype or shape.
         HintError
-            If a hint lies outside the image, or is not a `Hint`.
+            If a hint lies outside the image, or is not a `Hint`, `Stroke` or `Region`.
         """
-        image = check_array(image)
-        hints = Hints.coerce(hints)
-        height, width = image.shape[:2]
-        cells_high, cells_wide = network_size(height, width)
-        ab, mask = hints.rasterize(height, width, cells_high, cells_wide)
-        L = L_from_rgb(image)
-        x = pack_input(_resize(L, cells_high, cells_wide), ab, mask)
-        predicted = denormalize_ab(self.predict(x)[0])
-        # Networks can leave Lab; what is left outside sRGB after this is clipped per channel.
-        np.clip(predicted, -128, 127, out=predicted)
-        full = np.empty((height, width, 2), np.float32)
-        for i in range(2):
-            full[..., i] = cv2.resize(predicted[i], (width, height), interpolation=cv2.INTER_CUBIC)
-        return rgb_from_lab(L, full)
+        picture = Picture(image, self._threads)
+        x = self._input(picture, Hints.coerce(hints), size)
+        return picture.join(self._ab(x)[0])
+
+    def colorize_with_report(
+        self,
+        image: NDArray[Any],
+        hints: Hints | Iterable[AnyHint] | None = None,
+        *,
+        size: int | None = None,
+    ) -> tuple[NDArray[Any], HintReport]:
+        """As `colorize`, with how well each hint's colour survived."""
+        from runtime.report import hint_report
+
+        picture, hints = Picture(image, self._threads), Hints.coerce(hints)
+        x = self._input(picture, hints, size)
+        ab = self._ab(x)[0]
+        report = hint_report(x[0, 0] * 100, ab, hints, picture.height, picture.width)
+        return picture.join(ab), report
+
+    def batch(
+        self,
+        images: Sequence[NDArray[Any]],
+        hints: Sequence[Hints | Iterable[AnyHint] | None] | None = None,
+        *,
+        size: int | None = None,
+        at_once: int = 16,
+    ) -> list[NDArray[Any]]:
+        """Colorize several photos with one call of the engine for each shape that the network sees.
+
+        Parameters
+        ----------
+        images : sequence of ndarray
+            See `colorize`; of any sizes and kinds.
+        hints : sequence, optional
+            Those of each photo in turn.
+        size : int, optional
+            In place of the Colorizer's own.
+        at_once : int
+            More photos of one shape than this are given to the engine in several calls, which
+            bounds the memory that it needs.
+
+        Returns
+        -------
+        list of ndarray
+            In the order of `images`.
+
+        Raises
+        ------
+        ImageError, HintError
+            As `colorize`, before any work is done; the message says which photo.
+        """
+        if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
+            raise BackendError(f"at_once must be a whole number of at least 1, not {at_once!r}.")
+        images = list(images)
+        given = [None] * len(images) if hints is None else list(hints)
+        if len(given) != len(images):
+            raise HintError(f"There are {len(images)} images but hints for {len(given)}.")
+        pictures, inputs = [], []
+        for i, (image, its) in enumerate(zip(images, given, strict=True)):
+            try:
+                pictures.append(Picture(image, self._threads))
+                inputs.append(self._input(pictures[-1], Hints.coerce(its), size))
+            except ValueError as error:
+                raise type(error)(f"Image {i} of the batch: {error}") from None
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for i, x in enumerate(inputs):
+            shapes.setdefault(x.shape, []).append(i)
+        results: list[Any] = [None] * len(images)
+        for members in shapes.values():
+            for start in range(0, len(members), at_once):
+                part = members[start : start + at_once]
+                for i, ab in zip(
+                    part, self._ab(np.concatenate([inputs[i] for i in part])), strict=True
+                ):
+                    results[i] = pictures[i].join(ab)
+        return results
+
+    def open(self, image: NDArray[Any], *, size: int | None = None) -> Session:
+        """Open a photo for editing its hints live; see `runtime.session.Session`."""
+        from runtime.session import Session
+
+        return Session(self, image, size=size)
+
+    def warm_up(self, height: int = SIZE, width: int = SIZE) -> None:
+        """Run the network once, so that the first photo does not wait for what engines do late.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the photos to come; the network runs at the size that it would see them at.
+
+        Raises
+        ------
+        BackendError
+            If the engine fails, or returns NaN or infinity.
+        """
+        high, wide = network_size(height, width, self.size)
+        ramp = np.linspace(0, 100, high * wide, dtype=np.float32).reshape(high, wide)
+        ab = np.zeros((high, wide, 2), np.float32)
+        mask = np.zeros((high, wide), np.bool_)
+        # A hint of the strongest colour there is, so that an overflow shows.
+        ab[high // 2, wide // 2], mask[high // 2, wide // 2] = (98, 94), True
+        self.predict(pack_input(ramp, ab, mask))
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network itself.
@@ -171,6 +325,32 @@ class Colorizer:
             )
         return ab
 
+    def _target(self, size: int | None) -> int:
+        return self.size if size is None else _check_size(size)
+
+    def _input(self, picture: Picture, hints: Hints, size: int | None) -> NDArray[np.float32]:
+        """A photo and its hints as the network sees them, (1, 4, h, w)."""
+        high, wide = network_size(picture.height, picture.width, self._target(size))
+        ab, mask = hints.rasterize(picture.height, picture.width, high, wide)
+        return pack_input(picture.lightness(high, wide), ab, mask)
+
+    def _ab(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """ab in Lab units, (N, 2, h, w), inside what Lab of sRGB can reach."""
+        ab = denormalize_ab(self.predict(x))
+        # Networks can leave Lab; what is left outside sRGB after this is clipped per channel.
+        np.clip(ab, -128, 127, out=ab)
+        return ab
+
+
+def _check_size(size: int) -> int:
+    if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= LARGEST_SIZE:
+        raise BackendError(f"size must be a whole number of 32 to {LARGEST_SIZE}, not {size!r}.")
+    return size
+
+
+def _reopen(kind: type[Colorizer], arguments: dict[str, Any]) -> Colorizer:
+    return kind(**arguments)
+
 
 def _locate(model: str | os.PathLike[str] | None) -> Path:
     if model is None:
@@ -183,13 +363,3 @@ def _locate(model: str | os.PathLike[str] | None) -> Path:
         return find_model(path.name)
     known = ", ".join(sorted(read_manifest(MODELS)))
     raise ModelError(f"There is no model file {path}; bundled models are {known}.")
-
-
-def _resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize one plane: averaging when it shrinks, bicubic when it grows."""
-    if plane.shape == (height, width):
-        return plane
-    shrinks = height * width < plane.shape[0] * plane.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    small = cv2.resize(plane, (width, height), interpolation=method)
-    return np.asarray(small, np.float32).reshape(height, width)

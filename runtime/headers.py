@@ -6,11 +6,13 @@ import struct
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that a JPEG, PNG, TIFF, WebP, BMP or GIF file claims, or None.
+    """(width, height) that a JPEG, PNG, TIFF, WebP, AVIF, BMP or GIF file claims, or None.
 
     EXIF orientation is not applied. Never raises on damaged data.
     """
     try:
+        if data[4:12] in (b"ftypavif", b"ftypavis"):
+            return _avif(data)
         for magic, reader in _READERS:
             if data.startswith(magic):
                 size = reader(data)
@@ -78,6 +80,17 @@ def _tiff(data: bytes) -> tuple[int, int] | None:
         if tag in (256, 257):  # ImageWidth, ImageLength
             found[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
     return (found[256], found[257]) if len(found) == 2 else None
+
+
+def _avif(data: bytes) -> tuple[int, int] | None:
+    """The largest of the sizes that the file's images and tiles claim (ISO/IEC 23008-12, ispe)."""
+    sizes = []
+    at = data.find(b"ispe")
+    while at >= 0 and len(sizes) < 1000:
+        sizes.append(struct.unpack_from(">II", data, at + 8))
+        at = data.find(b"ispe", at + 4, 1 << 20)
+    size = max(sizes, key=lambda s: s[0] * s[1], default=None)
+    return size if size and min(size) > 0 else None
 
 
 _READERS = (

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import operator
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -17,82 +11,9 @@ from numpy.typing import NDArray
 
 from runtime.color import lab_from_rgb
 from runtime.errors import HintError
-from runtime.files import write_atomically
+from runtime.shapes import Hint, Region, Shape, Stroke
 
-FILE_FORMAT = "hscaunet-hints"
-FILE_VERSION = 1
-MAX_FILE_BYTES = 64 << 20
-MAX_HINTS = 1 << 24
-
-_HEX = re.compile(r"#[0-9a-fA-F]{6}")
-
-
-def _parse_color(color: Any) -> tuple[int, int, int]:
-    if isinstance(color, str):
-        if not _HEX.fullmatch(color):
-            raise HintError(f"A hint's color must look like '#rrggbb', not {color!r}.")
-        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-    try:
-        values = tuple(operator.index(v) for v in color)
-    except TypeError:
-        values = ()
-    if len(values) != 3 or not all(0 <= v <= 255 for v in values):
-        raise HintError(
-            f"A hint's color must be '#rrggbb' or three whole numbers of 0 to 255, not {color!r}."
-        )
-    return values
-
-
-def _whole(value: Any, what: str) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise HintError(f"A hint's {what} must be a whole number, not {value!r}.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """One colour at one place of a photo.
-
-    Parameters
-    ----------
-    x, y : int
-        Pixel of the image the hint is used with, from its top left corner.
-    color : str or tuple of int
-        "#rrggbb", or (r, g, b) of 0..255. Only its a and b of Lab count, not its lightness.
-        Kept as a tuple.
-    size : int
-        Side, in image pixels, of the square that it covers, centred on the pixel.
-
-    Raises
-    ------
-    HintError
-        If a value is none of these.
-    """
-
-    x: int
-    y: int
-    color: tuple[int, int, int] | str
-    size: int = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "x", _whole(self.x, "x"))
-        object.__setattr__(self, "y", _whole(self.y, "y"))
-        object.__setattr__(self, "size", _whole(self.size, "size"))
-        object.__setattr__(self, "color", _parse_color(self.color))
-        if self.x < 0 or self.y < 0:
-            raise HintError(f"A hint's place must not be negative, but is ({self.x}, {self.y}).")
-        if max(self.x, self.y) >= 1 << 31:
-            raise HintError(f"A hint's place ({self.x}, {self.y}) is outside any image.")
-        if not 1 <= self.size < 1 << 31:
-            raise HintError(f"A hint's size must be at least 1, but is {self.size}.")
-
-    @property
-    def hex(self) -> str:
-        """The colour as "#rrggbb"."""
-        return "#{:02x}{:02x}{:02x}".format(*self.color)
+AnyHint = Hint | Stroke | Region
 
 
 def parse_hint(text: str) -> Hint:
@@ -146,12 +67,12 @@ def cell_span(center: Any, size: Any, scale: Any, cells: Any) -> tuple[Any, Any]
     return first.clip(0, cells), last.clip(0, cells)
 
 
-class Hints(Sequence[Hint]):
+class Hints(Sequence[AnyHint]):
     """An ordered set of hints; where two meet in one cell, the later wins.
 
     Parameters
     ----------
-    hints : iterable of Hint
+    hints : iterable of Hint, Stroke or Region
     image_size : tuple of int, optional
         (width, height) of the image that they belong to, if known. A `Colorizer` refuses hints of
         an image of another size.
@@ -163,25 +84,34 @@ class Hints(Sequence[Hint]):
     """
 
     def __init__(
-        self, hints: Iterable[Hint] = (), *, image_size: tuple[int, int] | None = None
+        self, hints: Iterable[AnyHint] = (), *, image_size: tuple[int, int] | None = None
     ) -> None:
-        if isinstance(hints, Hint) or not isinstance(hints, Iterable):
+        if isinstance(hints, (Hint, Shape)) or not isinstance(hints, Iterable):
             raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
         items = list(hints)
         for item in items:
-            if not isinstance(item, Hint):
-                raise HintError(f"Hints are made of Hint objects, not of {type(item).__name__}.")
-        places = np.array([(h.x, h.y, h.size) for h in items], np.int64).reshape(-1, 3)
-        colors = np.array([h.color for h in items], np.uint8).reshape(-1, 3)
-        self._set(places, colors, image_size)
+            if not isinstance(item, (Hint, Shape)):
+                raise HintError(
+                    f"Hints are made of Hint, Stroke and Region objects, not of "
+                    f"{type(item).__name__}."
+                )
+        # A shape has size 0 in the arrays, which no hint has.
+        places = [(h.x, h.y, h.size if isinstance(h, Hint) else 0) for h in items]
+        self._set(
+            np.array(places, np.int64).reshape(-1, 3),
+            np.array([h.color for h in items], np.uint8).reshape(-1, 3),
+            {i: h for i, h in enumerate(items) if isinstance(h, Shape)},
+            image_size,
+        )
 
     def _set(
         self,
         places: NDArray[np.int64],
         colors: NDArray[np.uint8],
+        shapes: dict[int, Shape],
         image_size: tuple[int, int] | None,
     ) -> None:
-        self._places, self._colors = places, colors
+        self._places, self._colors, self._shapes = places, colors, shapes
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
 
     @classmethod
@@ -189,65 +119,136 @@ class Hints(Sequence[Hint]):
         cls,
         places: NDArray[np.int64],
         colors: NDArray[np.uint8],
+        shapes: dict[int, Shape],
         image_size: tuple[int, int] | None,
     ) -> Hints:
         self = cls.__new__(cls)
-        self._set(places, colors, image_size)
+        self._set(places, colors, shapes, image_size)
         return self
 
     @classmethod
-    def coerce(cls, hints: Hints | Iterable[Hint] | None) -> Hints:
+    def coerce(cls, hints: Hints | Iterable[AnyHint] | None) -> Hints:
         """`hints` itself if it is a `Hints`, else one made of it; None is no hints."""
         return hints if isinstance(hints, Hints) else cls(() if hints is None else hints)
 
     @classmethod
-    def from_image(cls, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Hints:
-        """One-pixel hints with the colours of `image` wherever `mask` is 255.
+    def from_image(cls, image: NDArray[Any], mask: NDArray[Any]) -> Hints:
+        """One-pixel hints with the colours of `image` wherever `mask` is at its maximum.
 
         Parameters
         ----------
-        image : ndarray, shape (H, W, 3), uint8
+        image : ndarray, shape (H, W, 3), uint8, uint16 or float32
             RGB.
         mask : ndarray, shape (H, W) or (H, W, 3), uint8
-            A colour mask counts where all its channels are 255.
+            Counts where it is 255; a colour mask where all its channels are.
 
         Raises
         ------
         HintError
             If the two differ in size, or one is of another dtype or shape.
         """
-        image, mask = np.asarray(image), np.asarray(mask)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise HintError(
-                f"A hint image must be (H, W, 3) uint8, not {image.shape} {image.dtype}."
-            )
+        mask = np.asarray(mask)
         if mask.ndim == 3:
             mask = mask.min(axis=2)
         if mask.dtype != np.uint8 or mask.ndim != 2:
             raise HintError(f"A hint mask must be (H, W) uint8, not {mask.shape} {mask.dtype}.")
+        return cls._of_pixels(image, mask == 255)
+
+    @classmethod
+    def from_layer(cls, layer: NDArray[Any]) -> Hints:
+        """One-pixel hints wherever a layer that a person painted on is at least half opaque.
+
+        Parameters
+        ----------
+        layer : ndarray, shape (H, W, 4), uint8, uint16 or float32
+            RGBA, not premultiplied, of the size of the photo.
+
+        Raises
+        ------
+        HintError
+            If it has another dtype or shape.
+        """
+        layer = np.asarray(layer)
+        if layer.ndim != 3 or layer.shape[2] != 4:
+            raise HintError(f"A hint layer must be (H, W, 4) RGBA, not {layer.shape}.")
+        return cls._of_pixels(layer[..., :3], _bytes_of(layer[..., 3], "layer") >= 128)
+
+    @classmethod
+    def from_reference(
+        cls,
+        reference: NDArray[Any],
+        places: Iterable[tuple[int, int]],
+        *,
+        size: int = 1,
+        image_size: tuple[int, int] | None = None,
+    ) -> Hints:
+        """Hints at given places of the photo, with the colours that a colour picture has there.
+
+        Parameters
+        ----------
+        reference : ndarray, shape (H, W, 3), uint8, uint16 or float32
+            RGB picture of the same scene, such as another frame or a hand-coloured print.
+        places : iterable of (int, int)
+            (x, y) in pixels of the photo.
+        size : int
+            Side of the squares whose mean colour is taken, and which the hints cover.
+        image_size : tuple of int, optional
+            (width, height) of the photo; None if it is that of the reference.
+
+        Raises
+        ------
+        HintError
+            If a place lies outside the photo, or an argument is none of these.
+        """
+        reference = _rgb_bytes(reference, "reference")
+        high, wide = reference.shape[:2]
+        width, height = image_size or (wide, high)
+        hints = [Hint(x, y, (0, 0, 0), size) for x, y in places]
+        cls(hints, image_size=(width, height)).check(height, width)
+        colored = []
+        for hint in hints:
+            left, right = cell_span(np.array(hint.x), hint.size, wide / width, wide)
+            top, bottom = cell_span(np.array(hint.y), hint.size, high / height, high)
+            patch = reference[int(top) : int(bottom), int(left) : int(right)]
+            mean = np.rint(patch.reshape(-1, 3).mean(0)).astype(int)
+            colored.append(Hint(hint.x, hint.y, tuple(mean.tolist()), hint.size))
+        return cls(colored, image_size=(width, height))
+
+    @classmethod
+    def _of_pixels(cls, image: NDArray[Any], mask: NDArray[np.bool_]) -> Hints:
+        image = np.asarray(image)
         if mask.shape != image.shape[:2]:
+            high, wide = image.shape[:2] if image.ndim >= 2 else (0, 0)
             raise HintError(
-                f"The hint image is {image.shape[1]}x{image.shape[0]} but its mask "
+                f"The hint image is {wide}x{high} but its mask "
                 f"{mask.shape[1]}x{mask.shape[0]}; give two pictures of one size."
             )
-        y, x = np.nonzero(mask == 255)
+        y, x = np.nonzero(mask)
         places = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.int64)
-        return cls._of_arrays(places, image[y, x], (image.shape[1], image.shape[0]))
+        colors = _rgb_bytes(image, "hint image", at=(y, x))
+        return cls._of_arrays(places, colors, {}, (image.shape[1], image.shape[0]))
 
     def __len__(self) -> int:
         return len(self._places)
 
     @overload
-    def __getitem__(self, index: int) -> Hint: ...
+    def __getitem__(self, index: int) -> AnyHint: ...
     @overload
     def __getitem__(self, index: slice) -> Hints: ...
-    def __getitem__(self, index: int | slice) -> Hint | Hints:
+    def __getitem__(self, index: int | slice) -> AnyHint | Hints:
         if isinstance(index, slice):
-            return self._of_arrays(self._places[index], self._colors[index], self.image_size)
+            kept = range(len(self))[index]
+            shapes = {i: self._shapes[old] for i, old in enumerate(kept) if old in self._shapes}
+            return self._of_arrays(
+                self._places[index], self._colors[index], shapes, self.image_size
+            )
+        index = range(len(self))[index]
+        if index in self._shapes:
+            return self._shapes[index]  # type: ignore[return-value]
         x, y, size = self._places[index].tolist()
         return Hint(x, y, tuple(self._colors[index].tolist()), size)
 
-    def __iter__(self) -> Iterator[Hint]:
+    def __iter__(self) -> Iterator[AnyHint]:
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
@@ -256,6 +257,7 @@ class Hints(Sequence[Hint]):
             and self.image_size == other.image_size
             and np.array_equal(self._places, other._places)
             and np.array_equal(self._colors, other._colors)
+            and self._shapes == other._shapes
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -270,11 +272,32 @@ class Hints(Sequence[Hint]):
         return self._of_arrays(
             np.concatenate([self._places, later._places]),
             np.concatenate([self._colors, later._colors]),
+            self._shapes | {len(self) + i: shape for i, shape in later._shapes.items()},
             sizes.pop() if sizes else None,
         )
 
+    def without(self, index: int) -> Hints:
+        """These hints but for one."""
+        index = range(len(self))[index]
+        return self[:index] + self[index + 1 :]
+
+    def replaced(self, index: int, hint: AnyHint) -> Hints:
+        """These hints with another one in the place of one."""
+        index = range(len(self))[index]
+        return self[:index] + Hints([hint], image_size=self.image_size) + self[index + 1 :]
+
     def __repr__(self) -> str:
         return f"<Hints: {len(self)} hints, image_size={self.image_size}>"
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """(n, 2): x and y of each hint, of a stroke or region its anchor."""
+        return self._places[:, :2].copy()
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """(n, 3): RGB of each hint."""
+        return self._colors.copy()
 
     def check(self, height: int, width: int) -> None:
         """Raise `HintError` unless every hint lies inside an image of this size."""
@@ -283,9 +306,14 @@ class Hints(Sequence[Hint]):
                 "The hints belong to an image of {}x{}, but this one is {}x{}; "
                 "scale them first.".format(*self.image_size, width, height)  # type: ignore[misc]
             )
-        outside = np.flatnonzero((self._places[:, 0] >= width) | (self._places[:, 1] >= height))
+        reach = self._places[:, :2]
+        if self._shapes:
+            reach = reach.copy()
+            for i, shape in self._shapes.items():
+                reach[i] = shape.extent
+        outside = np.flatnonzero((reach[:, 0] >= width) | (reach[:, 1] >= height))
         if outside.size:
-            x, y = self._places[outside[0], :2]
+            x, y = reach[outside[0]]
             raise HintError(
                 f"Hint {outside[0]} at ({x}, {y}) lies outside the image of {width}x{height}."
             )
@@ -313,30 +341,45 @@ class Hints(Sequence[Hint]):
         HintError
             If a hint lies outside the image.
         """
-        self.check(height, width)
+        owner = self.owners(height, width, cells_high, cells_wide)
+        mask = owner >= 0
         ab = np.zeros((cells_high, cells_wide, 2), np.float32)
-        mask = np.zeros((cells_high, cells_wide), np.bool_)
+        if len(self):
+            ab[mask] = lab_from_rgb(self._colors[None])[0, owner[mask], 1:]
+        return ab, mask
+
+    def owners(
+        self, height: int, width: int, cells_high: int, cells_wide: int
+    ) -> NDArray[np.int64]:
+        """Number of the hint that fills each cell, -1 where there is none; see `rasterize`.
+
+        Returns
+        -------
+        ndarray, shape (cells_high, cells_wide), int64
+        """
+        self.check(height, width)
+        owner = np.full((cells_high, cells_wide), -1, np.int64)
         if not len(self):
-            return ab, mask
-        colors = lab_from_rgb(self._colors[None])[0, :, 1:]
+            return owner
         x, y, size = self._places.T
         left, right = cell_span(x, size, cells_wide / width, cells_wide)
         top, bottom = cell_span(y, size, cells_high / height, cells_high)
         spans = np.stack([left, right, top, bottom], axis=1).astype(np.int64)
-        single = (spans[:, 1] - spans[:, 0] == 1) & (spans[:, 3] - spans[:, 2] == 1)
+        single = (spans[:, 1] - spans[:, 0] == 1) & (spans[:, 3] - spans[:, 2] == 1) & (size > 0)
         # Neighbours in the list that fill one cell each are drawn together; numpy keeps the last
         # of repeated indices, which is the rule.
         edges = np.flatnonzero(np.diff(single)) + 1
         for run in np.split(np.arange(len(self)), edges):
             if single[run[0]]:
-                ab[spans[run, 2], spans[run, 0]] = colors[run]
-                mask[spans[run, 2], spans[run, 0]] = True
+                owner[spans[run, 2], spans[run, 0]] = run
                 continue
-            for i in run:
-                x0, x1, y0, y1 = spans[i]
-                ab[y0:y1, x0:x1] = colors[i]
-                mask[y0:y1, x0:x1] = True
-        return ab, mask
+            for i in run.tolist():
+                if i in self._shapes:
+                    owner[self._shapes[i].cover(height, width, cells_high, cells_wide)] = i
+                else:
+                    x0, x1, y0, y1 = spans[i]
+                    owner[y0:y1, x0:x1] = i
+        return owner
 
     def scaled(self, width: int, height: int) -> Hints:
         """The same hints for the same picture at another size.
@@ -349,27 +392,19 @@ class Hints(Sequence[Hint]):
         if self.image_size is None:
             raise HintError("These hints do not know their image's size; set image_size.")
         fx, fy = width / self.image_size[0], height / self.image_size[1]
-        places = self._places.astype(np.float64)
-        scaled = np.stack(
-            [
-                np.floor((places[:, 0] + 0.5) * fx),
-                np.floor((places[:, 1] + 0.5) * fy),
-                np.maximum(1, np.rint(places[:, 2] * math.sqrt(fx * fy))),
-            ],
-            axis=1,
-        ).astype(np.int64)
-        return self._of_arrays(scaled, self._colors, (width, height))
+        shapes = {i: shape.scaled(fx, fy) for i, shape in self._shapes.items()}
+        places = (self._places[:, :2] + 0.5) * (fx, fy)
+        sizes = np.maximum(self._places[:, 2] > 0, np.rint(self._places[:, 2] * (fx * fy) ** 0.5))
+        scaled = np.concatenate([np.floor(places), sizes[:, None]], axis=1).astype(np.int64)
+        for i, shape in shapes.items():
+            scaled[i, :2] = shape.anchor
+        return self._of_arrays(scaled, self._colors, shapes, (width, height))
 
     def to_json(self) -> str:
         """Write the hints in the format of `docs/hints.md`."""
-        document: dict[str, Any] = {"format": FILE_FORMAT, "version": FILE_VERSION}
-        if self.image_size is not None:
-            document["image"] = {"width": self.image_size[0], "height": self.image_size[1]}
-        rows = [{"x": h.x, "y": h.y, "color": h.hex, "size": h.size} for h in self]
-        # One hint a line, so that a person can read and edit the file.
-        head = json.dumps(document, indent=1)[:-2]
-        body = ",\n".join("  " + json.dumps(row) for row in rows)
-        return f'{head},\n "hints": [\n{body}\n ]\n}}\n' if rows else f'{head},\n "hints": []\n}}\n'
+        from runtime.hint_files import to_json
+
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Hints:
@@ -380,45 +415,21 @@ class Hints(Sequence[Hint]):
         HintError
             If it is not that format, or of a newer version.
         """
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise HintError(f"The hint file is not JSON: {error}.") from None
-        if not isinstance(document, dict) or document.get("format") != FILE_FORMAT:
-            raise HintError(f'The hint file lacks "format": "{FILE_FORMAT}".')
-        version = document.get("version")
-        if version != FILE_VERSION:
-            raise HintError(
-                f"The hint file is of version {version!r}, but this release reads version "
-                f"{FILE_VERSION}; install a newer release."
-            )
-        rows = document.get("hints")
-        if not isinstance(rows, list) or len(rows) > MAX_HINTS:
-            raise HintError('The hint file lacks a list of hints under "hints".')
-        image_size = None
-        if document.get("image") is not None:
-            image = document["image"]
-            if not isinstance(image, dict):
-                raise HintError('"image" in the hint file must hold "width" and "height".')
-            image_size = (
-                _whole(image.get("width"), "image width"),
-                _whole(image.get("height"), "image height"),
-            )
-            if min(image_size) < 1 or max(image_size) >= 1 << 31:
-                raise HintError("The image size in the hint file is not that of an image.")
-        hints = []
-        for i, row in enumerate(rows):
-            if not isinstance(row, dict) or not {"x", "y", "color"} <= row.keys():
-                raise HintError(f'Hint {i} of the hint file lacks one of "x", "y", "color".')
-            try:
-                hints.append(Hint(row["x"], row["y"], row["color"], row.get("size", 1)))
-            except HintError as error:
-                raise HintError(f"Hint {i} of the hint file: {error}") from None
-        return cls(hints, image_size=image_size)
+        from runtime.hint_files import from_json
+
+        return from_json(text)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a hint file; a failure leaves an older file as it was."""
-        write_atomically(path, self.to_json().encode())
+        """Write a hint file; a failure leaves an older file as it was.
+
+        Raises
+        ------
+        HintError
+            If it cannot be written.
+        """
+        from runtime.hint_files import save
+
+        save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Hints:
@@ -429,13 +440,28 @@ class Hints(Sequence[Hint]):
         HintError
             If there is no such file, or it is not of the format of `docs/hints.md`.
         """
-        try:
-            if Path(path).stat().st_size > MAX_FILE_BYTES:
-                raise HintError(f"{path} is larger than any hint file ({MAX_FILE_BYTES} bytes).")
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise HintError(f"The hint file {path} cannot be read: {error.strerror}.") from None
-        try:
-            return cls.from_json(text)
-        except HintError as error:
-            raise HintError(f"{path}: {error}") from None
+        from runtime.hint_files import load
+
+        return load(path)
+
+
+def _bytes_of(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if values.dtype == np.float32:
+        if not np.isfinite(values).all():
+            raise HintError(f"The {what} holds NaN or infinity.")
+        return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    raise HintError(f"The {what} must be uint8, uint16 or float32, not {values.dtype}.")
+
+
+def _rgb_bytes(image: NDArray[Any], what: str, at: Any = ...) -> NDArray[np.uint8]:
+    """An RGB picture, or some of its pixels, as bytes."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise HintError(f"A {what} must be (H, W, 3), not {image.shape}.")
+    if min(image.shape[:2]) < 1:
+        raise HintError(f"The {what} has no pixels.")
+    return _bytes_of(image[at], what)

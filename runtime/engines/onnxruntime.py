@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.errors import BackendError, ModelError, first_line
-from runtime.layout import CONTRACT
+from runtime.onnx_file import check_layout, read_model_file
 
 if not hasattr(ort, "InferenceSession"):
     # What pip leaves behind when one of the two flavours is removed beside the other.
     raise ImportError("onnxruntime is installed but empty; uninstall both flavours, install one")
-
-log = logging.getLogger(__name__)
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -29,11 +26,20 @@ class Engine:
 
     backend = "onnxruntime"
 
-    def __init__(self, model: Path, *, device: str, threads: int | None) -> None:
-        try:
-            data = model.read_bytes()
-        except OSError as error:
-            raise ModelError(f"The model {model} cannot be read: {error.strerror}.") from None
+    def __init__(
+        self,
+        model: Path,
+        *,
+        device: str,
+        threads: int | None,
+        session_options: ort.SessionOptions | None = None,
+    ) -> None:
+        if session_options is not None and not isinstance(session_options, ort.SessionOptions):
+            raise BackendError(
+                "session_options must be an onnxruntime.SessionOptions, not a "
+                f"{type(session_options).__name__}."
+            )
+        data, self.metadata = read_model_file(model)
         cuda = _CUDA in ort.get_available_providers()
         if device == "cuda" and not cuda:
             raise BackendError(
@@ -44,26 +50,52 @@ class Engine:
             self.reason = "asked for"
         elif not cuda:
             self.reason = "this ONNX Runtime has no CUDA provider"
+        options = session_options or _options(threads)
         session = None
         if cuda and device != "cpu":
-            session = self._open_cuda(data, model, threads, must=device == "cuda")
-        self.device = "cpu" if session is None else "cuda"
-        self._session = session or self._open(data, model, [_CPU], threads)
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        self._check_interface(model)
+            session = self._open_cuda(data, model, options, must=device == "cuda")
+        self._session = session or self._open(data, model, [_CPU], options)
+        self._settle(str(model))
+
+    @classmethod
+    def of_session(cls, session: ort.InferenceSession) -> Engine:
+        """An engine that runs a session which the application opened and goes on owning."""
+        if not isinstance(session, ort.InferenceSession):
+            raise BackendError(
+                f"session must be an onnxruntime.InferenceSession, not a {type(session).__name__}."
+            )
+        self = cls.__new__(cls)
+        self._session, self.reason = session, "the application's own session"
+        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        check_layout(self.metadata, "The session's model")
+        self._settle("The session's model")
+        return self
+
+    def _settle(self, name: str) -> None:
+        """Read from the session what it takes and where it runs."""
+        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.precision = self.metadata.get("precision", "fp32")
         if self.device == "cpu" and self.precision == "fp16":
             self.precision = "fp32"  # its CPU kernels have no fp16 and compute in fp32
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        for values, channels in ((inputs, 4), (outputs, 2)):
+            good = len(values) == 1 and values[0].type == "tensor(float)"
+            if not good or len(values[0].shape) != 4 or values[0].shape[1] != channels:
+                raise ModelError(
+                    f"{name} claims this project's layout but does not take (N, 4, H, W) and "
+                    "give (N, 2, H, W) float32; export it again with python -m export.onnx."
+                )
+        self._input, self._output = inputs[0].name, outputs[0].name
 
     def _open_cuda(
-        self, data: bytes, model: Path, threads: int | None, must: bool
+        self, data: bytes, model: Path, options: ort.SessionOptions, must: bool
     ) -> ort.InferenceSession | None:
         """A session on CUDA, or None where it does not start and need not."""
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA and cuDNN from their wheels, if those are installed
         problem = "its own message above says why"
         try:
-            session = self._open(data, model, [_CUDA, _CPU], threads)
+            session = self._open(data, model, [_CUDA, _CPU], options)
             # Where CUDA does not load, ONNX Runtime only warns and takes the CPU.
             if session.get_providers()[0] == _CUDA:
                 self.reason = "asked for" if must else "its CUDA provider works"
@@ -80,42 +112,15 @@ class Engine:
 
     @staticmethod
     def _open(
-        data: bytes, model: Path, providers: list[str], threads: int | None
+        data: bytes, model: Path, providers: list[str], options: ort.SessionOptions
     ) -> ort.InferenceSession:
         try:
-            options = ort.SessionOptions()
-            if threads is not None:
-                options.intra_op_num_threads = threads
-            options.log_severity_level = 3  # errors only; what matters is raised
-            # A model is one file. Weights that it says lie in other files are looked for in a
-            # folder that does not exist, never beside it or in the working directory.
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path",
-                str(model.parent / ".external-weights-are-refused"),
-            )
             return ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise ModelError(
-                f"{model} cannot be opened by ONNX Runtime: it is no ONNX model, is damaged, or "
-                f"does not fit this machine ({first_line(error)})."
+                f"{model} cannot be opened by ONNX Runtime: it is damaged, or does not fit this "
+                f"machine ({first_line(error)})."
             ) from None
-
-    def _check_interface(self, model: Path) -> None:
-        if self.metadata.get("layout") != CONTRACT:
-            raise ModelError(
-                f"{model} is an ONNX model, but not one of this project (its layout is "
-                f"{self.metadata.get('layout')!r}, not {CONTRACT!r}); export it with "
-                "python -m export.onnx."
-            )
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        for values, channels in ((inputs, 4), (outputs, 2)):
-            good = len(values) == 1 and values[0].type == "tensor(float)"
-            if not good or len(values[0].shape) != 4 or values[0].shape[1] != channels:
-                raise ModelError(
-                    f"{model} claims this project's layout but does not take (N, 4, H, W) and "
-                    "give (N, 2, H, W) float32; export it again with python -m export.onnx."
-                )
-        self._input, self._output = inputs[0].name, outputs[0].name
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
@@ -125,3 +130,11 @@ class Engine:
             raise BackendError(
                 f"ONNX Runtime failed on an input of {x.shape}: {first_line(error)}"
             ) from None
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only; what matters is raised
+    return options

@@ -1,0 +1,172 @@
+"""Hint files: JSON, in the format of docs/hints.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import HintError
+from runtime.files import write_atomically
+from runtime.hints import AnyHint, Hints
+from runtime.shapes import Hint, Region, Stroke, whole
+
+FILE_FORMAT = "hscaunet-hints"
+FILE_VERSION = 2
+"""Version 1 knew squares only; files without strokes and regions are still written as such."""
+
+MAX_FILE_BYTES = 64 << 20
+MAX_SHAPES = 10_000
+"""Most strokes and regions of one file, so that no file keeps a reader busy for minutes."""
+
+MAX_MASK_PIXELS = 250_000_000
+
+
+def _row(hint: AnyHint) -> dict[str, Any]:
+    if isinstance(hint, Hint):
+        return {"x": hint.x, "y": hint.y, "color": hint.hex, "size": hint.size}
+    if isinstance(hint, Stroke):
+        return {"stroke": hint.points, "width": hint.width, "color": hint.hex}
+    if hint.points is not None:
+        return {"polygon": hint.points, "color": hint.hex}
+    assert hint.mask is not None
+    high, wide = hint.mask.shape
+    return {
+        "mask": {
+            "x": hint.origin[0],
+            "y": hint.origin[1],
+            "width": wide,
+            "height": high,
+            "runs": _runs(hint.mask),
+        },
+        "color": hint.hex,
+    }
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[int]:
+    """Lengths of the runs of False, True, False, ... in reading order."""
+    flat = mask.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *edges.tolist(), flat.size]).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def _mask(row: Any) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    if not isinstance(row, dict):
+        raise HintError('"mask" must hold x, y, width, height and runs.')
+    x, y, width, height = (whole(row.get(k), f"mask {k}") for k in ("x", "y", "width", "height"))
+    runs = row.get("runs")
+    if not isinstance(runs, list) or min(width, height) < 1 or width * height > MAX_MASK_PIXELS:
+        raise HintError("The mask lacks its runs, or its size is not that of a mask.")
+    lengths = [whole(v, "mask run") for v in runs]
+    if min(lengths, default=-1) < 0 or sum(lengths) != width * height:
+        raise HintError("The runs of the mask do not add up to its width times its height.")
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, np.array(lengths)).reshape(height, width), (x, y)
+
+
+def _hint(row: Any) -> AnyHint:
+    kinds = [k for k in ("stroke", "polygon", "mask") if isinstance(row, dict) and k in row]
+    if not isinstance(row, dict) or "color" not in row or len(kinds) > 1:
+        raise HintError('it needs "color", and at most one of "stroke", "polygon", "mask".')
+    color = row["color"]
+    if not isinstance(color, str):
+        raise HintError(f"its color must look like '#rrggbb', not {color!r:.60}.")
+    if not kinds:
+        if not {"x", "y"} <= row.keys():
+            raise HintError('it lacks one of "x", "y".')
+        return Hint(row["x"], row["y"], color, row.get("size", 1))
+    if kinds == ["stroke"]:
+        return Stroke(row["stroke"], color, row.get("width", 1))
+    if kinds == ["polygon"]:
+        return Region(color, row["polygon"])
+    mask, origin = _mask(row["mask"])
+    return Region(color, mask=mask, origin=origin)
+
+
+def to_json(hints: Hints) -> str:
+    """Write hints as text."""
+    rows = [_row(hint) for hint in hints]
+    version = FILE_VERSION if any("x" not in row for row in rows) else 1
+    document: dict[str, Any] = {"format": FILE_FORMAT, "version": version}
+    if hints.image_size is not None:
+        document["image"] = {"width": hints.image_size[0], "height": hints.image_size[1]}
+    # One hint a line, so that a person can read and edit the file.
+    head = json.dumps(document, indent=1)[:-2]
+    body = ",\n".join("  " + json.dumps(row) for row in rows)
+    return f'{head},\n "hints": [\n{body}\n ]\n}}\n' if rows else f'{head},\n "hints": []\n}}\n'
+
+
+def from_json(text: str | bytes) -> Hints:
+    """Read hints from text; see `Hints.from_json`."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise HintError(f"The hint file is not JSON: {error}.") from None
+    if not isinstance(document, dict) or document.get("format") != FILE_FORMAT:
+        raise HintError(f'The hint file lacks "format": "{FILE_FORMAT}".')
+    version = document.get("version")
+    if version not in (1, FILE_VERSION) or isinstance(version, bool):
+        raise HintError(
+            f"The hint file is of version {version!r:.60}, but this release reads versions up to "
+            f"{FILE_VERSION}; install a newer release."
+        )
+    rows = document.get("hints")
+    if not isinstance(rows, list):
+        raise HintError('The hint file lacks a list of hints under "hints".')
+    image_size = _image_size(document.get("image"))
+    hints: list[AnyHint] = []
+    shapes = pixels = 0
+    for i, row in enumerate(rows):
+        try:
+            hint = _hint(row)
+            if not isinstance(hint, Hint):
+                shapes += 1
+                pixels += (
+                    hint.mask.size if isinstance(hint, Region) and hint.mask is not None else 0
+                )
+                if shapes > MAX_SHAPES or pixels > MAX_MASK_PIXELS:
+                    raise HintError("with it there are more strokes and regions than are read.")
+            hints.append(hint)
+        except HintError as error:
+            raise HintError(f"Hint {i} of the hint file: {error}") from None
+        except (MemoryError, OverflowError):
+            raise HintError(f"Hint {i} of the hint file is too large.") from None
+    return Hints(hints, image_size=image_size)
+
+
+def _image_size(image: Any) -> tuple[int, int] | None:
+    if image is None:
+        return None
+    if not isinstance(image, dict):
+        raise HintError('"image" in the hint file must hold "width" and "height".')
+    size = whole(image.get("width"), "image width"), whole(image.get("height"), "image height")
+    if min(size) < 1 or max(size) >= 1 << 31:
+        raise HintError("The image size in the hint file is not that of an image.")
+    return size
+
+
+def save(hints: Hints, path: str | os.PathLike[str]) -> None:
+    """Write a hint file; see `Hints.save`."""
+    try:
+        write_atomically(path, to_json(hints).encode())
+    except OSError as error:
+        raise HintError(f"The hint file {path} cannot be written: {error.strerror}.") from None
+
+
+def load(path: str | os.PathLike[str]) -> Hints:
+    """Read a hint file; see `Hints.load`."""
+    try:
+        if Path(path).stat().st_size > MAX_FILE_BYTES:
+            raise HintError(f"{path} is larger than any hint file ({MAX_FILE_BYTES} bytes).")
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise HintError(f"The hint file {path} cannot be read: {error.strerror}.") from None
+    try:
+        return from_json(text)
+    except HintError as error:
+        raise HintError(f"{path}: {error}") from None

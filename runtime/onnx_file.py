@@ -1,0 +1,109 @@
+"""What an ONNX file says of itself, read without any engine; files that reach out are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.errors import ModelError
+from runtime.layout import CONTRACT
+
+MAX_BYTES = 2 << 30
+"""Protocol buffers end there."""
+
+# Field numbers of ModelProto (onnx.proto).
+_IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
+
+# A TensorProto whose values lie in another file has an entry with the key "location".
+_EXTERNAL = b"\x0a\x08location\x12"
+
+
+def read_model_file(path: Path) -> tuple[bytes, dict[str, str]]:
+    """Bytes and metadata of a model of this project.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, is no ONNX model, keeps its weights in other files, or is not
+        a model of this project.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is larger than any ONNX model ({MAX_BYTES} bytes).")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model {path} cannot be read: {error.strerror}.") from None
+    try:
+        metadata = _metadata(data)
+    except (ValueError, IndexError):
+        raise ModelError(
+            f"{path} cannot be opened: it is no ONNX model, or is damaged or cut short."
+        ) from None
+    check_layout(metadata, str(path))
+    if _EXTERNAL in data:
+        raise ModelError(
+            f"{path} keeps weights in other files, which are never read and so cannot be opened; "
+            "save it as one file."
+        )
+    return data, metadata
+
+
+def check_layout(metadata: dict[str, str], name: str) -> None:
+    """Raise `ModelError` unless a model's metadata says that it takes and gives this layout."""
+    if metadata.get("layout") != CONTRACT:
+        raise ModelError(
+            f"{name} is an ONNX model, but not one of this project (its layout is "
+            f"{metadata.get('layout')!r:.60}, not {CONTRACT!r}); export it with "
+            "python -m export.onnx."
+        )
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("no varint")
+
+
+def _fields(data: memoryview) -> dict[int, list[memoryview | int]]:
+    """Fields of one protocol-buffer message, not looking into those within."""
+    found: dict[int, list[memoryview | int]] = {}
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        value: memoryview | int
+        if kind == 0:
+            value, at = _varint(data, at)
+        elif kind == 2:
+            length, at = _varint(data, at)
+            value, at = data[at : at + length], at + length
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+            value, at = data[at : at + length], at + length
+        else:
+            raise ValueError("no such kind of field")
+        if at > len(data):
+            raise ValueError("cut short")
+        found.setdefault(key >> 3, []).append(value)
+    return found
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    model = _fields(memoryview(data))
+    if _IR_VERSION not in model or not isinstance(model.get(_GRAPH, [0])[0], memoryview):
+        raise ValueError("no ONNX model")
+    metadata = {}
+    for entry in model.get(_METADATA, []):
+        if isinstance(entry, int):
+            raise ValueError("no metadata")
+        pair = _fields(entry)
+        texts = [pair.get(number, [memoryview(b"")])[0] for number in (1, 2)]
+        key, value = ("" if isinstance(t, int) else bytes(t).decode() for t in texts)
+        metadata[key] = value
+    return metadata

@@ -1,0 +1,178 @@
+"""One photo at full size, read in tiles: its lightness for the network, and its join with ab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.color import Y_of, Y_of_f, f_of_Y, srgb_of_xyz
+from runtime.errors import ImageError
+from runtime.resample import (
+    RowResampler,
+    mean_rows,
+    resample_columns,
+    resize_plane,
+    taps,
+)
+from runtime.tiles import TILE_PIXELS, for_each, row_tiles
+
+UPSAMPLING = "cubic"
+"""How ab is brought to full size; docs/geometry.md compares."""
+
+DTYPES = (np.uint8, np.uint16, np.float32)
+_SLACK = 1e-3  # a float photo may pass 0 and 1 by this much, as resampled ones do; it is clipped
+
+
+class Picture:
+    """A photo whose colour is to be replaced.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4)
+        Grey, grey with alpha, RGB, or RGB with alpha; uint8, uint16, or float32 of 0..1. It may be
+        memory-mapped or not contiguous; it is read in tiles and never copied as a whole.
+    threads : int, optional
+        Threads for full-size work; None is one a core.
+
+    Raises
+    ------
+    ImageError
+        If the array is none of these, or a float one holds NaN or values outside 0..1.
+    """
+
+    def __init__(self, image: NDArray[Any], threads: int | None = None) -> None:
+        if not isinstance(image, np.ndarray):
+            raise ImageError(f"The image must be a numpy array, not {type(image).__name__}.")
+        if image.dtype not in DTYPES:
+            raise ImageError(
+                f"The image must be uint8, uint16, or float32 of 0..1, not {image.dtype}; "
+                "convert it first."
+            )
+        if not image.dtype.isnative:
+            raise ImageError(
+                "The image's byte order is foreign; use image.astype(image.dtype.type)."
+            )
+        channels = image.shape[2] if image.ndim == 3 else 1
+        if image.ndim not in (2, 3) or not 1 <= channels <= 4:
+            raise ImageError(
+                f"The image must be (H, W), or (H, W, C) with 1 to 4 channels, not {image.shape}."
+            )
+        if min(image.shape[:2]) < 1:
+            raise ImageError(f"The image has no pixels: its shape is {image.shape}.")
+        self.height, self.width = image.shape[:2]
+        self.dtype, self.threads = image.dtype, threads
+        self._light = (
+            image if image.ndim == 2 else image[..., 0] if channels < 3 else image[..., :3]
+        )
+        self._alpha = image[..., -1] if channels in (2, 4) else None
+        if self.dtype == np.float32:
+            self._each(self._check_range)
+
+    def _each(self, work: Any, pixels: int = TILE_PIXELS) -> None:
+        for_each(work, row_tiles((self.height, self.width), pixels), self.threads)
+
+    def _check_range(self, rows: slice) -> None:
+        low, high = float(self._light[rows].min()), float(self._light[rows].max())
+        # Written so that NaN fails too.
+        if not (low >= -_SLACK and high <= 1 + _SLACK):
+            raise ImageError(
+                f"A float image must hold values of 0 to 1, but this one has {low:g} to {high:g}; "
+                "scale it, and replace NaN."
+            )
+
+    def _Y(self, rows: slice) -> NDArray[np.float32]:
+        tile = self._light[rows]
+        if self.dtype == np.float32:
+            tile = np.clip(tile, 0, 1)
+        return Y_of(tile)
+
+    def lightness(self, height: int, width: int) -> NDArray[np.float32]:
+        """L (0..100) at another size: means where it shrinks, cubic where it grows.
+
+        Returns
+        -------
+        ndarray, shape (height, width), float32
+        """
+        high, wide = min(height, self.height), min(width, self.width)
+        small = np.empty((high, wide), np.float32)
+        edges = np.linspace(0, self.height, high + 1)
+        edges[-1] = self.height
+
+        def work(span: slice) -> None:
+            borders = edges[span.start : span.stop + 1]
+            top, bottom = int(np.floor(borders[0])), int(np.ceil(borders[-1]))
+            bottom = min(bottom, self.height)
+            rows = f_of_Y(self._Y(slice(top, bottom)))
+            if high < self.height:
+                rows = mean_rows(rows, top, borders)
+            small[span] = resize_plane(rows, len(rows), wide)
+
+        # Tiles of whole rows of the small plane, about as many pixels each as elsewhere.
+        tall = self.height / high
+        for_each(work, row_tiles((high, max(1, round(tall * self.width)))), self.threads)
+        f = resize_plane(small, height, width)
+        return f * np.float32(116) - np.float32(16)
+
+    def join(self, ab: NDArray[np.float32], *, upsampling: str = UPSAMPLING) -> NDArray[Any]:
+        """The photo with its own L and new colours.
+
+        Parameters
+        ----------
+        ab : ndarray, shape (2, h, w), float32
+            Lab units, at any size; resized to the photo's.
+        upsampling : str
+            One of `runtime.resample.KERNELS`.
+
+        Returns
+        -------
+        ndarray, shape (H, W, 3), or (H, W, 4) where the photo has alpha
+            Of the photo's dtype. Alpha is the photo's own.
+        """
+        # Lab needs a / 500 and b / 200: scaled while they are small.
+        shares = ab / np.array([500, -200], np.float32)[:, None, None]
+        if shares.shape[2] != self.width:
+            shares = resample_columns(shares, taps(shares.shape[2], self.width, upsampling))
+        by_rows = None
+        if shares.shape[1] != self.height:
+            by_rows = RowResampler(shares, taps(shares.shape[1], self.height, upsampling))
+        channels = 3 if self._alpha is None else 4
+        out = np.empty((self.height, self.width, channels), self.dtype)
+
+        def work(rows: slice) -> None:
+            Y = self._Y(rows)
+            f = f_of_Y(Y)
+            tile = shares[:, rows] if by_rows is None else by_rows.rows(rows)
+            srgb_of_xyz(Y_of_f(f + tile[0]), Y, Y_of_f(f + tile[1]), out[rows, :, :3])
+            if self._alpha is not None:
+                out[rows, :, 3] = self._alpha[rows]
+
+        self._each(work)
+        return out
+
+
+def shrunk(picture: Picture, height: int, width: int) -> Picture:
+    """A smaller grey picture of the same lightness, for previews."""
+    f = (picture.lightness(height, width) + np.float32(16)) / np.float32(116)
+    Y = np.clip(Y_of_f(f), 0, 1)
+    small = _PlanePicture(Y, picture.threads)
+    return small
+
+
+class _PlanePicture(Picture):
+    """A grey picture given by its luminance; joins to 8 bits."""
+
+    def __init__(self, Y: NDArray[np.float32], threads: int | None) -> None:
+        self.height, self.width = Y.shape
+        self.dtype, self.threads = np.dtype(np.uint8), threads
+        self._light, self._alpha = Y, None
+
+    def _Y(self, rows: slice) -> NDArray[np.float32]:
+        return self._light[rows]
+
+
+def fit_within(height: int, width: int, longest: int) -> tuple[int, int]:
+    """The size with the same aspect whose longer side is `longest`; never larger than it was."""
+    scale = min(1.0, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))

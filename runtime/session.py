@@ -1,0 +1,296 @@
+"""`Session`: one photo whose hints a person edits, redone only where something changed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import HintError, ImageError
+from runtime.hints import AnyHint, Hints
+from runtime.layout import network_size, pack_input
+from runtime.picture import Picture, fit_within, shrunk
+from runtime.report import HintReport, hint_report
+from runtime.suggest import suggest_colors
+
+if TYPE_CHECKING:
+    from runtime.colorizer import Colorizer
+
+# What undo remembers: so many steps, of so many hints together.
+_UNDO_STEPS, _UNDO_HINTS = 1000, 2_000_000
+_PREVIEW_SIZES = 4  # preview sizes that are kept ready; an application has one or two
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The hints at one time, and the number by which each is known."""
+
+    hints: Hints
+    ids: tuple[int, ...] | range
+
+
+class Session:
+    """A photo opened for editing; made by `Colorizer.open`.
+
+    What depends on the photo alone is computed once. The network runs again only after the hints
+    changed. Every method may be called from any thread; many sessions share one engine.
+
+    Parameters
+    ----------
+    colorizer : Colorizer
+    image : ndarray
+        See `Colorizer.colorize`. It is read again by `render`: do not change it meanwhile.
+    size : int, optional
+        In place of the Colorizer's own.
+
+    Raises
+    ------
+    ImageError
+        If `image` has another dtype or shape.
+    """
+
+    def __init__(
+        self, colorizer: Colorizer, image: NDArray[Any], *, size: int | None = None
+    ) -> None:
+        self._colorizer = colorizer
+        self._picture = Picture(image, colorizer._threads)
+        high, wide = network_size(
+            self._picture.height, self._picture.width, colorizer._target(size)
+        )
+        self._L = self._picture.lightness(high, wide)
+        self._state = _State(Hints(image_size=(self.width, self.height)), ())
+        self._undone: list[_State] = []
+        self._done: list[_State] = []
+        self._next = 0
+        self._ab: tuple[_State, NDArray[np.float32]] | None = None
+        self._small: dict[tuple[int, int], Picture] = {}
+        self._shown: tuple[_State, tuple[int, int], NDArray[np.uint8]] | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def width(self) -> int:
+        """Of the photo, in pixels."""
+        return self._picture.width
+
+    @property
+    def height(self) -> int:
+        """Of the photo, in pixels."""
+        return self._picture.height
+
+    @property
+    def hints(self) -> Hints:
+        """The hints as they are now."""
+        return self._state.hints
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Numbers of the hints, in their order: what `add` returned."""
+        return tuple(self._state.ids)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.width}x{self.height}, {len(self.hints)} hints, {self._colorizer!r}>"
+
+    def add(self, hint: AnyHint) -> int:
+        """Add a hint on top of the others.
+
+        Returns
+        -------
+        int
+            Its number, for `move`, `replace` and `remove`; never used again.
+
+        Raises
+        ------
+        HintError
+            If it lies outside the photo, or is no hint.
+        """
+        with self._lock:
+            one = self._checked(Hints([hint]))
+            number, self._next = self._next, self._next + 1
+            self._change(_State(self._state.hints + one, (*self._state.ids, number)))
+            return number
+
+    def move(self, number: int, x: int, y: int) -> None:
+        """Move a hint: its centre, or the first point of a stroke or region, goes to a pixel.
+
+        Raises
+        ------
+        HintError
+            If there is no hint of that number, or it would leave the photo.
+        """
+        with self._lock:
+            self.replace(number, self._state.hints[self._index(number)].moved(x, y))
+
+    def replace(self, number: int, hint: AnyHint) -> None:
+        """Put another hint in the place of one, such as the same one in another colour.
+
+        Raises
+        ------
+        HintError
+            If there is no hint of that number, or the new one lies outside the photo.
+        """
+        with self._lock:
+            index = self._index(number)
+            self._checked(Hints([hint]))
+            self._change(_State(self._state.hints.replaced(index, hint), self._state.ids))
+
+    def remove(self, number: int) -> None:
+        """Remove a hint.
+
+        Raises
+        ------
+        HintError
+            If there is no hint of that number.
+        """
+        with self._lock:
+            index = self._index(number)
+            ids = tuple(self._state.ids)
+            self._change(_State(self._state.hints.without(index), ids[:index] + ids[index + 1 :]))
+
+    def set_hints(self, hints: Hints | Iterable[AnyHint] | None) -> None:
+        """Put these in the place of all hints; one step for `undo`.
+
+        Raises
+        ------
+        HintError
+            If one lies outside the photo, or they belong to an image of another size.
+        """
+        hints = Hints.coerce(hints)
+        with self._lock:
+            here = Hints(image_size=(self.width, self.height)) + self._checked(hints)
+            first, self._next = self._next, self._next + len(hints)
+            self._change(_State(here, range(first, self._next)))
+
+    def undo(self) -> bool:
+        """Take the last change back; False if there is none."""
+        with self._lock:
+            if not self._done:
+                return False
+            self._undone.append(self._state)
+            self._state = self._done.pop()
+            return True
+
+    def redo(self) -> bool:
+        """Make the change again that was taken back last; False if there is none."""
+        with self._lock:
+            if not self._undone:
+                return False
+            self._done.append(self._state)
+            self._state = self._undone.pop()
+            return True
+
+    def load_hints(self, path: str | os.PathLike[str]) -> None:
+        """Read a hint file in the place of all hints; one for another size of the photo is scaled.
+
+        Raises
+        ------
+        HintError
+            If there is no such file, it is damaged, or does not fit the photo.
+        """
+        hints = Hints.load(path)
+        if hints.image_size not in (None, (self.width, self.height)):
+            hints = hints.scaled(self.width, self.height)
+        self.set_hints(hints)
+
+    def save_hints(self, path: str | os.PathLike[str]) -> None:
+        """Write the hints, with the photo's size, to a hint file."""
+        self.hints.save(path)
+
+    def preview(self, max_side: int = 1024) -> NDArray[np.uint8]:
+        """The colorized photo, no side longer than `max_side`, for the screen.
+
+        Returns
+        -------
+        ndarray, shape (h, w, 3), uint8
+            RGB without alpha; never larger than the photo.
+
+        Raises
+        ------
+        ImageError
+            If `max_side` is no whole number of at least 1.
+        """
+        if isinstance(max_side, bool) or not isinstance(max_side, int) or max_side < 1:
+            raise ImageError(f"max_side must be a whole number of at least 1, not {max_side!r}.")
+        size = fit_within(self.height, self.width, max_side)
+        with self._lock:
+            if self._shown is None or self._shown[:2] != (self._state, size):
+                small = self._small.pop(size, None) or shrunk(self._picture, *size)
+                self._small[size] = small  # at the end: the one used last
+                while len(self._small) > _PREVIEW_SIZES:
+                    self._small.pop(next(iter(self._small)))
+                self._shown = self._state, size, small.join(self._predicted())
+            return self._shown[2].copy()
+
+    def render(self) -> NDArray[Any]:
+        """The colorized photo at full size; as `Colorizer.colorize` gives it."""
+        with self._lock:
+            ab = self._predicted()
+        return self._picture.join(ab)
+
+    def report(self) -> HintReport:
+        """How well each hint's colour survived."""
+        with self._lock:
+            ab, hints = self._predicted(), self._state.hints
+        return hint_report(self._L, ab, hints, self.height, self.width)
+
+    def suggest(self, x: int, y: int, k: int = 5) -> list[tuple[int, int, int]]:
+        """Plausible colours for a place; see `runtime.suggest.suggest_colors`.
+
+        Parameters
+        ----------
+        x, y : int
+            Pixel of the photo.
+        k : int
+            How many, 1 to 16.
+
+        Returns
+        -------
+        list of (int, int, int)
+            RGB at the photo's lightness there, the likeliest first, each clearly another colour.
+
+        Raises
+        ------
+        HintError
+            If the place lies outside the photo, or `k` is no such number.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 16:
+            raise HintError(f"k must be a whole number of 1 to 16, not {k!r}.")
+        from runtime.shapes import Hint
+
+        place = Hint(x, y, (128, 128, 128))
+        with self._lock:
+            self._checked(Hints([place]))
+            ab, hints = self._predicted(), self._state.hints
+        return suggest_colors(
+            self._colorizer._ab, self._L, ab, hints, place, (self.height, self.width), k
+        )
+
+    def _checked(self, hints: Hints) -> Hints:
+        hints.check(self.height, self.width)
+        return hints
+
+    def _index(self, number: int) -> int:
+        try:
+            return self._state.ids.index(number)
+        except ValueError:
+            raise HintError(f"There is no hint {number} in this session.") from None
+
+    def _change(self, state: _State) -> None:
+        self._done.append(self._state)
+        held = sum(len(past.hints) for past in self._done)
+        while len(self._done) > _UNDO_STEPS or (len(self._done) > 1 and held > _UNDO_HINTS):
+            held -= len(self._done.pop(0).hints)
+        self._undone.clear()
+        self._state = state
+
+    def _predicted(self) -> NDArray[np.float32]:
+        """ab of the present hints, (2, h, w); computed if they changed."""
+        if self._ab is None or self._ab[0] is not self._state:
+            ab, mask = self._state.hints.rasterize(self.height, self.width, *self._L.shape)
+            x = pack_input(self._L, ab, mask)
+            self._ab = self._state, self._colorizer._ab(x)[0]
+        return self._ab[1]
