@@ -18,7 +18,10 @@ _HOMES = {
     "Region": "runtime.shapes",
     "Hints": "runtime.hints",
     "HintReport": "runtime.report",
+    "Metadata": "runtime.images",
+    "Photo": "runtime.images",
     "read_image": "runtime.images",
+    "read_photo": "runtime.images",
     "write_image": "runtime.images",
     **dict.fromkeys(
         (

@@ -29,7 +29,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _png(image: NDArray[Any], metadata: Metadata) -> bytes:
-    """PNG (W3C Recommendation, third edition), 16 bits, each row as its difference from the last."""
+    """PNG (W3C Recommendation, third edition), 16 bits, each row as a difference."""
     high, wide = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
     color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]

@@ -184,6 +184,8 @@ def _decode(data: bytes, opener: Any, name: str, max_pixels: int) -> Photo:
     if image.size[0] * image.size[1] > max_pixels:  # should it differ from what the header said
         raise ImageError(f"{name} holds {image.size[0]}x{image.size[1]} pixels; raise max_pixels.")
     notes: list[str] = []
+    # Pillow turns a TIFF upright while it decodes, and then forgets that it did.
+    asked = _orientation(image) if image.format == "TIFF" else 1
     if isinstance(image, _DeepTiff) or (image.format == "PNG" and data[24] == 16):
         pixels = _decode_deep(data, opener, image, name)
         pixels, icc = to_srgb(pixels, image.info.get("icc_profile"), name, notes)
@@ -195,7 +197,7 @@ def _decode(data: bytes, opener: Any, name: str, max_pixels: int) -> Photo:
         pixels = _upright(pixels, orientation)
     pixels = np.ascontiguousarray(pixels)
     dpi = _resolution(image)
-    if dpi is not None and orientation >= 5:
+    if dpi is not None and max(asked, orientation) >= 5:
         dpi = dpi[::-1]
     return Photo(pixels, Metadata(exif, icc, dpi), tuple(notes))
 
@@ -301,15 +303,20 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels
 
 
+def _orientation(image: Any) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return int(orientation) if orientation in range(1, 9) else 1
+    except Exception:  # as in decode_photo
+        return 1
+
+
 def _read_exif(image: Any, notes: list[str]) -> tuple[bytes | None, int]:
     """EXIF worth keeping, and the orientation to apply."""
     from PIL import Image
 
     try:
-        found = image.getexif()
-        orientation = found.get(_ORIENTATION, 1)
-        orientation = orientation if orientation in range(1, 9) else 1
-        kept = Image.Exif()
+        found, kept = image.getexif(), Image.Exif()
         for tag in _KEPT:
             if tag in found:
                 kept[tag] = found[tag]
@@ -328,7 +335,7 @@ def _read_exif(image: Any, notes: list[str]) -> tuple[bytes | None, int]:
             again = Image.Exif()
             again.load(data)
             dict(again)
-        return data, int(orientation)
+        return data, _orientation(image)
     except Exception as error:  # as in decode_photo
         notes.append(f"Its EXIF data is damaged and was left out ({first_line(error)}).")
         return None, 1

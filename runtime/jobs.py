@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -249,7 +249,7 @@ class _Bar:
     def show(self, name: str) -> None:
         self.name = name
         if self.live:
-            width = os.get_terminal_size(self.stream.fileno()).columns
+            width = shutil.get_terminal_size().columns
             done = 24 * self.count // max(1, self.total)
             seconds = time.monotonic() - self.started
             rate = f"{seconds / self.count:.1f} s each  " if self.count else ""

@@ -89,6 +89,8 @@ def hint_report(
     """
     owner = hints.owners(height, width, *L.shape)
     wanted, cells = hints.rasterize(height, width, *L.shape)
+    if not len(hints):
+        return HintReport(())
     light, number = L[cells][None], owner[cells]
     # As pictures show them: clipped to sRGB.
     got, want = (

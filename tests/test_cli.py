@@ -1,5 +1,8 @@
+import io
 import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -8,6 +11,8 @@ from conftest import EXAMPLES, ROOT, colorful, run_python
 
 from runtime import Colorizer, Hint, Hints, read_image, write_image
 from runtime.__main__ import main
+from runtime.images import decode_photo
+from runtime.jobs import plan, run_jobs
 
 COFFEE, COFFEE_HINTS = str(EXAMPLES / "coffee-grey.jpg"), str(EXAMPLES / "coffee.hints.json")
 
@@ -119,3 +124,153 @@ def test_without_torch_a_command_names_its_pip_install(tmp_path, command, extra)
     assert result.returncode == 1
     assert f"torch is missing; pip install '{extra}'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photos of several kinds and places, hints for some, and one that is broken."""
+    photos, hints = tmp_path / "in", tmp_path / "hints"
+    (photos / "sub").mkdir(parents=True)
+    (hints / "sub").mkdir(parents=True)
+    grey = colorful(60, 80)[..., 1]
+    write_image(photos / "a.png", grey)
+    write_image(photos / "b.jpg", grey)
+    write_image(photos / "sub" / "a.tif", grey.astype(np.uint16) * 257)
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n junk")
+    (photos / "notes.txt").write_text("no picture")
+    Hints([Hint(5, 5, "#c04030", 9)]).save(hints / "a.hints.json")
+    Hints([Hint(10, 10, "#3040c0", 9)], image_size=(160, 120)).save(hints / "b.json")
+    return tmp_path
+
+
+def test_a_folder_goes_on_past_bad_files_and_ends_with_a_summary(folder, tiny_onnx, capsys):
+    options = ["--model", str(tiny_onnx), "--backend", "onnxruntime", "--size", "64"]
+    paths = [str(folder / "in"), "--out-dir", str(folder / "out")]
+    assert main([*paths, "--hints-dir", str(folder / "hints"), *options]) == 1
+    said = capsys.readouterr()
+    assert "3 of 4 colorized, 1 failed" in said.out
+    assert said.err.count("broken.png") == 2  # when it happened, and at the end
+    written = sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*.*"))
+    assert written == ["a.png", "b.jpg", "sub/a.tif"]
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    grey = read_image(folder / "in" / "a.png")
+    expected = colorizer.colorize(grey, [Hint(5, 5, "#c04030", 9)])
+    assert np.array_equal(read_image(folder / "out" / "a.png"), expected)
+    deep = read_image(folder / "out" / "sub" / "a.tif")
+    assert deep.dtype == np.uint16
+    assert np.array_equal(
+        deep,
+        colorizer.colorize(read_image(folder / "in" / "sub" / "a.tif"), [Hint(5, 5, "#c04030", 9)]),
+    )
+
+
+def test_a_run_goes_on_where_an_earlier_one_stopped(folder, tiny_onnx, capsys):
+    options = ["--model", str(tiny_onnx), "--backend", "onnxruntime", "--size", "64"]
+    files = [str(folder / "in" / name) for name in ("a.png", "b.jpg")]
+    out = ["--out-dir", str(folder / "out")]
+    assert main([files[0], *out, *options]) == 0
+    before = (folder / "out" / "a.png").stat().st_mtime_ns
+    assert main([*files, *out, "--skip-existing", *options]) == 0
+    assert (folder / "out" / "a.png").stat().st_mtime_ns == before
+    assert "1 of 2 colorized, 1 were there already" in capsys.readouterr().out
+
+
+def test_depth_and_alpha_that_a_format_cannot_hold_are_said_to_be_lost(tmp_path, tiny_onnx, capsys):
+    options = ["--model", str(tiny_onnx), "--backend", "onnxruntime", "--size", "64"]
+    deep = np.full((20, 30, 4), 30_000, np.uint16)
+    write_image(tmp_path / "d.png", deep)
+    assert main([str(tmp_path / "d.png"), "-o", str(tmp_path / "o.jpg"), *options]) == 0
+    assert "cannot hold more than 8 bits a channel or alpha" in capsys.readouterr().err
+    assert read_image(tmp_path / "o.jpg").shape == (20, 30, 3)
+    assert main([str(tmp_path / "d.png"), "-o", str(tmp_path / "o.webp"), *options]) == 0
+    assert read_image(tmp_path / "o.webp").shape == (20, 30, 4)
+    assert main([str(tmp_path / "d.png"), "-o", str(tmp_path / "o.png"), *options]) == 0
+    assert np.array_equal(read_image(tmp_path / "o.png")[..., 3], deep[..., 3])
+
+
+def test_standard_input_and_output(tmp_path, tiny_onnx):
+    write_image(tmp_path / "a.png", colorful(30, 40)[..., 0])
+    options = ["--model", str(tiny_onnx), "--size", "64", "--format", "webp"]
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime", "-", "-o", "-", *options],
+        input=(tmp_path / "a.png").read_bytes(),
+        capture_output=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert decode_photo(result.stdout).pixels.shape == (30, 40, 3)
+    assert b"40x30, 0 hints" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime", "-", "-o", "-"],
+        input=b"junk",
+        capture_output=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert b"standard input is not a picture" in result.stderr
+
+
+def test_a_layer_is_hints_and_a_report_is_printed(tmp_path, tiny_onnx, capsys):
+    grey = colorful(60, 80)[..., 1]
+    layer = np.zeros((60, 80, 4), np.uint8)
+    layer[10:14, 20:24] = (200, 40, 30, 255)
+    write_image(tmp_path / "g.png", grey)
+    write_image(tmp_path / "l.png", layer)
+    options = ["--layer", str(tmp_path / "l.png"), "--report", "--model", str(tiny_onnx)]
+    assert main([str(tmp_path / "g.png"), "-o", str(tmp_path / "o.png"), *options]) == 0
+    said = capsys.readouterr().out
+    assert "16 hints" in said
+    assert "mean CIEDE2000 at the hints:" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([COFFEE], "either -o OUT"),
+        ([COFFEE, "-o", "x.png", "--out-dir", "y"], "either -o OUT"),
+        ([COFFEE, COFFEE, "-o", "x.png"], "one photo"),
+        ([COFFEE, "--out-dir", "y", "--hint", "1,1,#000000"], "use --hints-dir"),
+        ([COFFEE, "-o", "x.png", "--hints-dir", "y"], "go with --out-dir"),
+        (["-", "--out-dir", "y"], "standard input"),
+        ([COFFEE, "--out-dir", "y", "--format", "gif"], "must be png"),
+        ([COFFEE, "-o", "x.png", "--format", "png"], "by its name"),
+        ([COFFEE, "-o", "x.jpg", "--quality", "0"], "1 to 100"),
+        ([COFFEE, "-o", "x.jpg", "--max-pixels", "0"], "at least 1"),
+        ([COFFEE, "-o", "x.png", "--max-pixels", "9"], "limit of 9"),
+        ([COFFEE, "-o", "x.png", "--size", "7"], "size must be"),
+        ([str(EXAMPLES), "-o", "x.png"], "use --out-dir"),
+        ([COFFEE, "--out-dir", "y", "--hints-dir", "none"], "no folder none"),
+        ([COFFEE, COFFEE, "--out-dir", "y"], "both be written"),
+        ([COFFEE, "--out-dir", str(EXAMPLES)], "over itself"),
+        ([str(ROOT / "docs" / "none"), "--out-dir", str(ROOT / "setup.cfg")], "cannot be made"),
+        ([str(ROOT / "runtime"), "--out-dir", "y"], "holds no picture"),
+    ],
+)
+def test_options_that_do_not_go_together_are_said(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(options)
+    except SystemExit as error:
+        status = error.code
+    assert status in (1, 2)
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_shown_on_a_terminal_only(folder, tiny_onnx):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def fileno(self):
+            raise OSError
+
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        jobs = plan([str(folder / "in")], folder / f"out{shown}")
+        outcome = run_jobs(jobs, colorizer, max_pixels=10**6, stream=stream)
+        assert (outcome.done, len(outcome.failed)) == (3, 1)
+        assert ("[####" in stream.getvalue()) == shown
+        assert "error: " in stream.getvalue()

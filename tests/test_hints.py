@@ -1,9 +1,10 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 
-from runtime import Hint, HintError, Hints
+from runtime import Hint, HintError, Hints, Region, Stroke
 from runtime.color import lab_from_rgb
 from runtime.hints import cell_span, parse_hint
 
@@ -213,3 +214,187 @@ def test_hints_are_made_of_hints():
         with pytest.raises(HintError):
             Hints.coerce(wrong)
     assert len(Hints.coerce(None)) == 0
+
+
+def cells_of(hint, height=48, width=64, cells=(48, 64)):
+    return Hints([hint]).rasterize(height, width, *cells)[1]
+
+
+def test_a_stroke_fills_what_is_half_its_width_away():
+    mask = cells_of(Stroke([(10, 10), (50, 10)], "#ff0000", 7))
+    rows, columns = np.nonzero(mask)
+    assert (rows.min(), rows.max()) == (7, 13)
+    assert (columns.min(), columns.max()) == (7, 53)
+    assert mask[7, 30]
+    assert not mask[7, 7]  # its ends are round
+    assert cells_of(Stroke([(5, 6)], "#ff0000")).sum() == 1
+    dot = cells_of(Stroke([(20, 20)], "#ff0000", 9))
+    assert abs(dot.sum() - np.pi * 4.5**2) < 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_thin_stroke_has_no_gaps_at_any_size(seed):
+    rng = np.random.default_rng(seed)
+    points = [(int(x), int(y)) for x, y in rng.integers(0, 1000, (6, 2))]
+    mask = cells_of(Stroke(points, "#ff0000"), 1000, 1000, (64, 80))
+    parts, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    assert parts == 2  # the stroke and the rest
+    for x, y in points:
+        assert mask[int((y + 0.5) * 0.064), int((x + 0.5) * 0.08)]
+
+
+def test_a_polygon_fills_what_is_inside_by_the_even_odd_rule():
+    mask = cells_of(Region("#ff0000", [(10, 10), (40, 10), (40, 30), (10, 30)]))
+    assert mask[10:30, 10:40].all()
+    assert mask.sum() == 20 * 30
+    star = [(32, 2), (50, 46), (4, 18), (60, 18), (14, 46)]
+    mask = cells_of(Region("#ff0000", star))
+    assert not mask[24, 32]  # the middle of a star is surrounded twice
+    assert mask[10, 32]
+    assert cells_of(Region("#ff0000", [(5, 5), (5, 5), (5, 5)])).sum() == 1
+    tiny = Region("#ff0000", [(500, 500), (503, 500), (501, 503)])
+    assert cells_of(tiny, 1000, 1000, (16, 16)).sum() == 1
+
+
+def test_a_mask_region_is_its_mask_at_any_size():
+    rng = np.random.default_rng(0)
+    inside = cv2.GaussianBlur(rng.random((48, 64)), (0, 0), 4) > 0.5
+    region = Region("#ff0000", mask=inside)
+    assert np.array_equal(cells_of(region), inside)
+    as_bytes = Region("#ff0000", mask=inside.astype(np.uint8) * 255)
+    assert as_bytes == region
+    moved = Region("#ff0000", mask=inside[10:30, 20:50], origin=(20, 10))
+    assert np.array_equal(cells_of(moved)[10:30, 20:50], inside[10:30, 20:50])
+    large = np.repeat(np.repeat(inside, 5, 0), 5, 1)
+    assert np.array_equal(cells_of(Region("#ff0000", mask=large), 240, 320), inside)
+    line = np.zeros((480, 640), bool)
+    line[100] = True
+    thin = cells_of(Region("#ff0000", mask=line), 480, 640)
+    assert thin.sum() == 64  # thinner than half a cell, and there all the same
+
+
+def test_later_shapes_win_and_all_kinds_mix():
+    ring = Region("#00ff00", [(0, 0), (60, 0), (60, 40), (0, 40)])
+    hints = Hints([ring, Hint(20, 20, "#ff0000", 5), Stroke([(20, 20), (40, 20)], "#0000ff")])
+    owner = hints.owners(48, 64, 48, 64)
+    assert owner[20, 20] == 2
+    assert owner[18, 20] == 1
+    assert owner[5, 5] == 0
+    assert owner[45, 62] == -1
+    assert [type(h).__name__ for h in hints] == ["Region", "Hint", "Stroke"]
+    assert hints[1:][1] == hints[2]
+    assert hints[-1] == hints[2]
+    assert (hints[:1] + hints[1:]) == hints
+    assert hints.without(0)[1] == hints[2]
+    assert hints.replaced(1, ring)[1] == ring
+    with pytest.raises(IndexError):
+        hints[3]
+    with pytest.raises(HintError, match="outside"):
+        hints.check(41, 60)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Stroke([], "#ff0000"), "1 to"),
+        (lambda: Stroke([(1, 2, 3)], "#ff0000"), "pairs"),
+        (lambda: Stroke(5, "#ff0000"), "pairs"),
+        (lambda: Stroke([(1, 2)], "#ff0000", 0), "at least 1"),
+        (lambda: Stroke([(1, -2)], "#ff0000"), "negative"),
+        (lambda: Stroke([(1.5, 2)], "#ff0000"), "whole number"),
+        (lambda: Stroke([(0, 0)] * 70_000, "#ff0000"), "points"),
+        (lambda: Region("#ff0000", [(1, 2), (3, 4)]), "3 to"),
+        (lambda: Region("#ff0000"), "one of the two"),
+        (lambda: Region("red", [(1, 2), (3, 4), (5, 6)]), "#rrggbb"),
+        (lambda: Region("#ff0000", mask=np.zeros((4, 4), bool)), "nothing inside"),
+        (lambda: Region("#ff0000", mask=np.zeros((4, 4))), "bool or uint8"),
+        (lambda: Region("#ff0000", mask=np.ones((4, 4), bool), origin=(-1, 0)), "negative"),
+    ],
+)
+def test_wrong_shapes_say_what_is_wrong(make, message):
+    with pytest.raises(HintError, match=message):
+        make()
+
+
+def test_hints_from_a_layer_and_from_a_reference():
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    alpha = np.zeros((30, 40), np.uint8)
+    alpha[3, 4], alpha[5, 6], alpha[7, 8] = 255, 128, 127
+    hints = Hints.from_layer(np.dstack([rgb, alpha]))
+    assert {(h.x, h.y): h.color for h in hints} == {
+        (4, 3): tuple(rgb[3, 4].tolist()),
+        (6, 5): tuple(rgb[5, 6].tolist()),
+    }
+    deep = np.dstack([rgb, alpha]).astype(np.uint16) * 257
+    assert Hints.from_layer(deep) == hints
+    floats = (np.dstack([rgb, alpha]) / 255).astype(np.float32)
+    assert Hints.from_layer(floats) == hints
+    assert hints.image_size == (40, 30)
+
+    picked = Hints.from_reference(rgb, [(4, 3), (20, 10)], size=3)
+    assert picked[1].size == 3
+    mean = rgb[9:12, 19:22].reshape(-1, 3).mean(0)
+    assert np.abs(np.array(picked[1].color) - mean).max() <= 0.5
+    half = Hints.from_reference(rgb, [(40, 20)], image_size=(80, 60))
+    assert half[0].color == tuple(rgb[10, 20].tolist())
+    assert half.image_size == (80, 60)
+    with pytest.raises(HintError, match="outside"):
+        Hints.from_reference(rgb, [(40, 0)])
+    with pytest.raises(HintError, match="RGBA"):
+        Hints.from_layer(rgb)
+    with pytest.raises(HintError, match="NaN"):
+        Hints.from_layer(np.full((2, 2, 4), np.nan, np.float32))
+
+
+def test_files_with_shapes_are_of_version_2_and_others_still_of_version_1(tmp_path):
+    mask = np.random.default_rng(0).random((9, 11)) < 0.4
+    mask[0, 0] = True
+    hints = Hints(
+        [
+            Hint(5, 6, "#010203", 7),
+            Stroke([(1, 2), (3, 4)], "#aabbcc", 5),
+            Region("#112233", [(1, 2), (30, 4), (9, 20)]),
+            Region("#445566", mask=mask, origin=(20, 10)),
+        ],
+        image_size=(40, 30),
+    )
+    hints.save(tmp_path / "h.json")
+    assert Hints.load(tmp_path / "h.json") == hints
+    assert '"version": 2' in hints.to_json()
+    assert '"version": 1' in hints[:1].to_json()
+    bigger = hints.scaled(80, 60)
+    assert bigger[1] == Stroke([(3, 5), (7, 9)], "#aabbcc", 10)
+    assert np.array_equal(bigger[3].mask[::2, ::2], hints[3].mask)
+    with pytest.raises(HintError, match="cannot be written"):
+        hints.save(tmp_path / "no" / "h.json")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"stroke": [[1, 2]]}', "color"),
+        ('{"stroke": [[1, 2]], "polygon": [], "color": "#000000"}', "at most one"),
+        ('{"stroke": [[1]], "color": "#000000"}', "pairs"),
+        ('{"polygon": [[1, 2]], "color": "#000000"}', "3 to"),
+        ('{"mask": 5, "color": "#000000"}', "mask"),
+        ('{"mask": {"x":0,"y":0,"width":2,"height":2,"runs":[1,2]}, "color": "#000000"}', "add up"),
+        ('{"mask": {"x":0,"y":0,"width":9e9,"height":2,"runs":[1]}, "color": "#000000"}', "whole"),
+        (
+            '{"mask": {"x":0,"y":0,"width":999999,"height":999999,"runs":[1]}, "color": "#000000"}',
+            "size",
+        ),
+        ('{"mask": {"x":0,"y":0,"width":2,"height":2,"runs":[4]}, "color": "#000000"}', "nothing"),
+        ('{"x": 1, "y": 2, "color": [1, 2, 3]}', "#rrggbb"),
+    ],
+)
+def test_bad_shapes_in_files_say_what_is_wrong(row, message):
+    text = '{"format": "hscaunet-hints", "version": 2, "hints": [%s]}' % row  # noqa: UP031
+    with pytest.raises(HintError, match=message):
+        Hints.from_json(text)
+
+
+def test_a_file_with_endless_shapes_is_refused():
+    row = '{"stroke": [[1, 2]], "color": "#000000"}'
+    text = '{"format": "hscaunet-hints", "version": 2, "hints": [%s]}'
+    with pytest.raises(HintError, match="more strokes and regions"):
+        Hints.from_json(text % ",".join([row] * 10_001))

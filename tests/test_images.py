@@ -5,11 +5,13 @@ import cv2
 import numpy as np
 import pytest
 from conftest import colorful
+from PIL import Image, ImageOps
 
-from runtime import ImageError, read_image, write_image
+from runtime import ImageError, Metadata, read_image, read_photo, write_image
 from runtime.files import write_atomically
 from runtime.headers import image_size
-from runtime.images import decode_image
+from runtime.images import decode_image, decode_photo, encode_image
+from runtime.profiles import srgb_profile
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tiff", ".bmp"])
@@ -121,3 +123,200 @@ def test_writing_replaces_a_file_only_when_done(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def exif_of(orientation=1):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8298], exif[_ORIENTATION] = "Maker", "Someone", orientation
+    exif.get_ifd(0x8769)[0x9003] = "1936:05:04 03:02:01"
+    exif.get_ifd(0x8825)[1] = "N"
+    return exif
+
+
+_ORIENTATION = 0x0112
+KINDS = [
+    (".png", np.uint8),
+    (".png", np.uint16),
+    (".tif", np.uint8),
+    (".tif", np.uint16),
+    (".tif", np.float32),
+    (".jpg", np.uint8),
+    (".webp", np.uint8),
+    (".avif", np.uint8),
+]
+
+
+def in_depth(rgb, dtype):
+    return {
+        np.uint8: rgb,
+        np.uint16: (rgb.astype(np.uint16) * 257) ^ (rgb % 7),
+        np.float32: (rgb / 255).astype(np.float32),
+    }[dtype]
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), KINDS)
+def test_exif_profile_resolution_and_depth_are_carried_over(tmp_path, suffix, dtype):
+    image = in_depth(colorful(37, 53), dtype)
+    metadata = Metadata(exif_of().tobytes(), srgb_profile(), (300.0, 150.0))
+    write_image(tmp_path / f"a{suffix}", image, metadata)
+    first = read_photo(tmp_path / f"a{suffix}")
+    write_image(tmp_path / f"b{suffix}", first.pixels, first.metadata)
+    photo = read_photo(tmp_path / f"b{suffix}")
+    assert photo.notes == ()
+    assert photo.pixels.dtype == dtype
+    if suffix in (".png", ".tif"):
+        assert np.array_equal(photo.pixels, image)
+    else:
+        assert np.abs(photo.pixels.astype(int) - image).mean() < 4
+    assert photo.metadata.icc == srgb_profile()
+    assert photo.metadata.dpi == pytest.approx((300, 150), abs=0.02)
+    exif = Image.Exif()
+    exif.load(photo.metadata.exif)
+    assert (exif[0x010F], exif[0x8298]) == ("Maker", "Someone")
+    assert exif.get_ifd(0x8769)[0x9003] == "1936:05:04 03:02:01"
+    assert exif.get_ifd(0x8825)[1] == "N"
+    assert exif.get(_ORIENTATION, 1) == 1
+    # Others read it as well: Pillow where it can, OpenCV what is deep.
+    data = (tmp_path / f"b{suffix}").read_bytes()
+    if dtype == np.uint8:
+        assert Image.open(tmp_path / f"b{suffix}").size == (53, 37)
+    else:
+        theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(theirs[..., ::-1], image)
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), KINDS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied_once(tmp_path, suffix, dtype, orientation):
+    rgb = colorful(36, 52)
+    image = in_depth(rgb, dtype)
+    metadata = Metadata(exif_of(orientation).tobytes(), None, (300.0, 150.0))
+    write_image(tmp_path / f"a{suffix}", image, metadata)
+    photo = read_photo(tmp_path / f"a{suffix}")
+    tagged = Image.fromarray(rgb)
+    tagged.getexif()[_ORIENTATION] = orientation
+    upright = in_depth(np.asarray(ImageOps.exif_transpose(tagged)), dtype)
+    assert photo.pixels.shape == upright.shape
+    assert np.abs(photo.pixels.astype(float) - upright).mean() < (0.01 if "t" in suffix else 4)
+    wanted = (150, 300) if orientation >= 5 else (300, 150)
+    assert photo.metadata.dpi == pytest.approx(wanted, abs=0.02)
+    write_image(tmp_path / f"b{suffix}", photo.pixels, photo.metadata)
+    assert read_photo(tmp_path / f"b{suffix}").pixels.shape == upright.shape
+
+
+def wide_gamut_profile(gamma=2.2):
+    """An ICC profile (version 2, matrix and curves) of Adobe RGB's primaries."""
+
+    def s15(value):
+        return struct.pack(">i", round(value * 65536))
+
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + b"".join(s15(v) for v in values)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    text = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"Wide\0" + b"\0" * 78
+    tags = {
+        b"desc": text + b"\0" * (-len(text) % 4),
+        b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.60974, 0.31111, 0.01947),
+        b"gXYZ": xyz(0.20528, 0.62567, 0.06087),
+        b"bXYZ": xyz(0.14919, 0.06322, 0.74457),
+        b"rTRC": curve,
+        b"gTRC": curve,
+        b"bTRC": curve,
+    }
+    table, body = b"", b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += b"\0" * 12 + b"acsp" + b"\0" * 28 + b"".join(map(s15, (0.9642, 1, 0.8249)))
+    head += b"\0" * (128 - len(head))
+    whole = head + struct.pack(">I", len(tags)) + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def test_other_profiles_are_converted_to_srgb_or_refused(tmp_path):
+    rgb = np.full((8, 8, 3), (200, 60, 60), np.uint8)
+    data = encode_image(rgb, "PNG", Metadata(icc=wide_gamut_profile()))
+    photo = decode_photo(data)
+    # Adobe RGB (200, 60, 60) lies outside sRGB in red: (237, 57, 57) by the formulas.
+    assert np.abs(photo.pixels[0, 0].astype(int) - (234, 57, 58)).max() <= 4
+    assert photo.metadata.icc == srgb_profile()
+    assert "converted from 'Wide' to sRGB" in photo.notes[0]
+    alpha = np.dstack([rgb, np.full((8, 8), 77, np.uint8)])
+    photo = decode_photo(encode_image(alpha, "PNG", Metadata(icc=wide_gamut_profile())))
+    assert (photo.pixels[..., 3] == 77).all()
+    assert photo.pixels[0, 0, 0] > 220
+    deep = rgb.astype(np.uint16) * 257
+    for kind in ("PNG", "TIFF"):
+        with pytest.raises(ImageError, match="colour profile 'Wide'"):
+            decode_photo(encode_image(deep, kind, Metadata(icc=wide_gamut_profile())))
+        kept = decode_photo(encode_image(deep, kind, Metadata(icc=srgb_profile())))
+        assert np.array_equal(kept.pixels, deep)
+    broken = decode_photo(encode_image(rgb, "PNG", Metadata(icc=b"nonsense" * 40)))
+    assert np.array_equal(broken.pixels, rgb)
+    assert broken.metadata.icc is None
+    assert "damaged" in broken.notes[0]
+
+
+def test_kinds_of_pixels_that_pillow_knows_are_brought_to_ours(tmp_path):
+    rgb = colorful(20, 30)
+    image = Image.fromarray(rgb)
+    for mode, channels in (("P", 3), ("1", 0), ("L", 0), ("LA", 2), ("RGBA", 4)):
+        image.convert(mode).save(tmp_path / "m.png")
+        shape = read_image(tmp_path / "m.png").shape
+        assert shape == ((20, 30) if not channels else (20, 30, channels)), mode
+    see_through = image.convert("P")
+    see_through.info["transparency"] = 0
+    see_through.save(tmp_path / "m.png", transparency=0)
+    assert read_image(tmp_path / "m.png").shape == (20, 30, 4)
+    image.convert("CMYK").save(tmp_path / "m.jpg", quality=98)
+    assert np.abs(read_image(tmp_path / "m.jpg").astype(int) - rgb).mean() < 6
+    Image.fromarray(np.zeros((4, 4), np.int32)).save(tmp_path / "m.tif")
+    with pytest.raises(ImageError, match="of a kind that is not read"):
+        read_image(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "raw"])
+def test_16_bit_tiffs_of_other_programs(tmp_path, compression):
+    image = (colorful(40, 50).astype(np.uint16) * 257) ^ 3
+    code = {"tiff_lzw": 5, "tiff_adobe_deflate": 8, "raw": 1}[compression]
+    cv2.imwrite(str(tmp_path / "t.tif"), image[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, code])
+    assert np.array_equal(read_image(tmp_path / "t.tif"), image)
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "b.tif", image, byteorder=">", photometric="rgb", rowsperstrip=7)
+    assert np.array_equal(read_image(tmp_path / "b.tif"), image)
+    write_image(tmp_path / "ours.tif", image)
+    assert np.array_equal(tifffile.imread(tmp_path / "ours.tif"), image)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "message"),
+    [
+        (".jpg", np.zeros((4, 4, 4), np.uint8), "cannot hold alpha"),
+        (".jpg", np.zeros((4, 4), np.uint16), "16 bits"),
+        (".webp", np.zeros((4, 4, 3), np.uint16), "PNG or TIFF"),
+        (".png", np.zeros((4, 4), np.float32), "floats"),
+        (".jpg", np.zeros((1, 70_000), np.uint8), "cannot be written as JPEG"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said(tmp_path, suffix, image, message):
+    with pytest.raises(ImageError, match=message):
+        write_image(tmp_path / f"x{suffix}", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quality_is_taken_and_checked(tmp_path):
+    rgb = colorful(100, 100)
+    assert len(encode_image(rgb, "JPEG", quality=30)) < len(encode_image(rgb, "JPEG"))
+    for wrong in (0, 101, 50.0, True):
+        with pytest.raises(ImageError, match="quality"):
+            encode_image(rgb, "JPEG", quality=wrong)
+
+
+def test_the_largest_photo_is_the_callers_choice(tmp_path):
+    write_image(tmp_path / "p.png", colorful(20, 30))
+    with pytest.raises(ImageError, match="30x20 pixels, above the limit of 599"):
+        read_image(tmp_path / "p.png", max_pixels=599)
+    assert read_image(tmp_path / "p.png", max_pixels=600).shape == (20, 30, 3)

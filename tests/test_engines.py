@@ -1,0 +1,248 @@
+"""Engines: which one runs, own sessions, batches, threads, pickling."""
+
+import logging
+import multiprocessing
+import pickle
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from conftest import colorful
+
+from runtime import BackendError, Colorizer, Hint, HintError, Hints, ImageError, ModelError
+from runtime import engines as engines_module
+from runtime.engines import BACKENDS, choose, open_engine
+
+INSTALLED = {"onnxruntime", "openvino"}
+
+
+def photos(count, height=60, width=80):
+    return [colorful(height, width, seed)[..., 1] for seed in range(count)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_engine_gives_what_the_others_give(backend, tiny_onnx):
+    rng = np.random.default_rng(0)
+    reference = ort.InferenceSession(tiny_onnx, providers=["CPUExecutionProvider"])
+    engine = (
+        # OpenVINO takes bf16 by itself where the processor has it: parity is one of fp32.
+        engines_module.import_module("runtime.engines.openvino").Engine(
+            tiny_onnx, device="cpu", threads=None, precision="fp32"
+        )
+        if backend == "openvino"
+        else open_engine(tiny_onnx, backend=backend, device="cpu")
+    )
+    assert (engine.backend, engine.device, engine.precision) == (backend, "cpu", "fp32")
+    for shape in ((1, 4, 64, 64), (3, 4, 32, 80), (1, 4, 16, 16)):
+        x = rng.random(shape, np.float32)
+        assert np.abs(engine.run(x) - reference.run(None, {"input": x})[0]).max() <= 1e-4
+    assert engine.metadata["network"] == "HSCAU-Net"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_engine_colorizes_from_many_threads_alike(backend, tiny_onnx):
+    colorizer = Colorizer(tiny_onnx, backend=backend, device="cpu", size=64)
+    jobs = [(p, [Hint(i, i, (200, 20 * i, 30), 5)]) for i, p in enumerate(photos(8))]
+    alone = [colorizer.colorize(*job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: colorizer.colorize(*job), jobs * 3))
+    assert all(np.array_equal(a, b) for a, b in zip(alone * 3, together, strict=True))
+
+
+def test_4000_calls_from_8_threads_are_bitwise_alike_and_keep_the_memory(tiny_onnx):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", threads=1, size=32)
+    jobs = [(p, [Hint(i, i, (200, 20 * i, 30), 5)]) for i, p in enumerate(photos(8, 40, 40))]
+    alone = [colorizer.colorize(*job) for job in jobs]
+
+    def work(thread):
+        return all(
+            np.array_equal(colorizer.colorize(*jobs[(thread + i) % 8]), alone[(thread + i) % 8])
+            for i in range(calls)
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = 100
+        assert all(pool.map(work, range(8)))
+        before = resident()
+        calls = 400
+        assert all(pool.map(work, range(8)))
+        assert resident() - before < 4 << 20
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        pytest.skip("this system does not tell a process's memory in /proc")
+
+
+@pytest.mark.parametrize(
+    ("installed", "cuda", "device", "expected"),
+    [
+        ({"onnxruntime"}, False, "auto", ["onnxruntime"]),
+        ({"onnxruntime"}, True, "auto", ["onnxruntime"]),
+        ({"onnxruntime"}, True, "cpu", ["onnxruntime"]),
+        (INSTALLED, False, "auto", ["openvino", "onnxruntime"]),
+        (INSTALLED, False, "cpu", ["openvino", "onnxruntime"]),
+        (INSTALLED, True, "auto", ["onnxruntime", "openvino", "onnxruntime"]),
+        (INSTALLED, True, "cuda", ["onnxruntime"]),
+        ({"openvino"}, False, "auto", ["openvino"]),
+        (set(), False, "auto", []),
+    ],
+)
+def test_auto_chooses_by_rule(monkeypatch, installed, cuda, device, expected):
+    monkeypatch.setattr(engines_module, "find_spec", lambda n: n if n in installed else None)
+    monkeypatch.setattr(engines_module, "_has_cuda", lambda: cuda)
+    choices = choose(device)
+    assert [name for name, _ in choices] == expected
+    assert all(why for _, why in choices)
+
+
+def test_auto_says_what_it_chose_and_why(caplog, tiny_onnx, monkeypatch):
+    with caplog.at_level(logging.INFO, "runtime"):
+        assert Colorizer(tiny_onnx).backend == "openvino"
+    assert "Chose openvino (the fastest engine on CPUs that is installed) on cpu" in caplog.text
+    monkeypatch.setattr(engines_module, "find_spec", lambda n: n if n == "onnxruntime" else None)
+    with caplog.at_level(logging.INFO, "runtime"):
+        assert Colorizer(tiny_onnx).backend == "onnxruntime"
+    assert "Chose onnxruntime (OpenVINO, faster on CPUs, is not installed)" in caplog.text
+
+
+def test_auto_goes_on_where_an_engine_is_broken(caplog, tiny_onnx, monkeypatch):
+    monkeypatch.setitem(sys.modules, "runtime.engines.openvino", None)
+    assert Colorizer(tiny_onnx).backend == "onnxruntime"
+    assert "openvino is installed but cannot be imported" in caplog.text
+
+
+def test_openvino_does_not_run_on_cuda(tiny_onnx):
+    with pytest.raises(BackendError, match="CPU only"):
+        Colorizer(tiny_onnx, backend="openvino", device="cuda")
+
+
+def test_an_own_session_and_own_options(tiny_onnx):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(tiny_onnx, options, providers=["CPUExecutionProvider"])
+    photo = photos(1)[0]
+    mine = Colorizer(session=session, size=64)
+    assert (mine.backend, mine.device) == ("onnxruntime", "cpu")
+    wanted = Colorizer(tiny_onnx, backend="onnxruntime", threads=1, size=64).colorize(photo)
+    assert np.array_equal(mine.colorize(photo), wanted)
+    tuned = Colorizer(tiny_onnx, session_options=options, size=64)
+    assert tuned.backend == "onnxruntime"
+    assert np.array_equal(tuned.colorize(photo), wanted)
+    for colorizer in (mine, tuned):
+        with pytest.raises(BackendError, match="cannot be pickled"):
+            pickle.dumps(colorizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"session": "x"}, BackendError, "must be an onnxruntime.InferenceSession"),
+        ({"session_options": "x"}, BackendError, "must be an onnxruntime.SessionOptions"),
+        ({"session_options": "x", "backend": "openvino"}, BackendError, "not for openvino"),
+        ({"session_options": "x", "threads": 2}, BackendError, "not both"),
+        ({"session": "x", "model": "y"}, BackendError, "brings its model"),
+    ],
+)
+def test_what_does_not_go_together_is_said(options, error, message):
+    with pytest.raises(error, match=message):
+        Colorizer(**options)
+
+
+def test_a_foreign_session_is_refused(tmp_path):
+    import onnx
+
+    values = [onnx.helper.make_tensor_value_info(n, 1, [1, 4, 8, 8]) for n in "xy"]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    proto = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    with pytest.raises(ModelError, match="not one of this project"):
+        Colorizer(session=session)
+
+
+def test_a_batch_is_one_call_of_the_engine_for_each_shape(tiny_onnx, monkeypatch):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    shapes = []
+    run = colorizer._engine.run
+    monkeypatch.setattr(colorizer._engine, "run", lambda x: (shapes.append(x.shape), run(x))[1])
+    tall, wide = photos(3, 90, 60), photos(4, 60, 80)
+    deep = (wide[0].astype(np.uint16)) * 257
+    images = [tall[0], wide[0], tall[1], wide[1], deep, tall[2], wide[2]]
+    hints = [[Hint(3 * i, 5, (200, 30 * i, 90), 7)] for i in range(7)]
+    together = colorizer.batch(images, hints)
+    assert len(shapes) == 2
+    assert sorted(s[0] for s in shapes) == [3, 4]
+    for image, its, result in zip(images, hints, together, strict=True):
+        alone = colorizer.colorize(image, its)
+        assert result.dtype == image.dtype
+        unit = 257 if image.dtype == np.uint16 else 1
+        assert np.abs(result.astype(int) - alone).max() <= unit
+    shapes.clear()
+    colorizer.batch(wide, at_once=3)
+    assert [s[0] for s in shapes] == [3, 1]
+    assert colorizer.batch([]) == []
+
+
+def test_a_batch_says_which_photo_is_wrong_before_it_works(tiny_onnx, monkeypatch):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    monkeypatch.setattr(colorizer._engine, "run", lambda x: pytest.fail("worked"))
+    good = photos(1)[0]
+    with pytest.raises(ImageError, match="Image 1 of the batch"):
+        colorizer.batch([good, np.zeros((4, 4))])
+    with pytest.raises(HintError, match="Image 1 of the batch: Hint 0 at"):
+        colorizer.batch([good, good], [None, [Hint(500, 0, "#000000")]])
+    with pytest.raises(HintError, match="hints for 1"):
+        colorizer.batch([good, good], [None])
+    with pytest.raises(BackendError, match="at_once"):
+        colorizer.batch([good], at_once=0)
+
+
+def test_warming_up_runs_the_network_at_the_size_of_the_photos(tiny_onnx, monkeypatch):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    seen = []
+    run = colorizer._engine.run
+    monkeypatch.setattr(colorizer._engine, "run", lambda x: (seen.append(x), run(x))[1])
+    colorizer.warm_up(3000, 4000)
+    colorizer.colorize(np.zeros((300, 400), np.uint8))
+    assert seen[0].shape == seen[1].shape
+    assert seen[0][0, 3].any()
+
+
+def test_a_pickled_colorizer_opens_itself_again(tiny_onnx, monkeypatch, tmp_path):
+    first = Colorizer(tiny_onnx, backend="onnxruntime", threads=1, size=64)
+    data = pickle.dumps(first)
+    assert len(data) < 1000  # its arguments, not the model
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(data)
+    assert (again.backend, again.size) == ("onnxruntime", 64)
+    photo = photos(1)[0]
+    assert np.array_equal(again.colorize(photo), first.colorize(photo))
+
+
+def test_a_colorizer_goes_to_other_processes(tiny_onnx):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", threads=1, size=64)
+    images = photos(2)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as pool:
+        there = list(pool.map(colorizer.colorize, images))
+    for image, result in zip(images, there, strict=True):
+        assert np.array_equal(result, colorizer.colorize(image))
+
+
+def test_hints_go_to_other_processes_too():
+    from runtime import Region, Stroke
+
+    mask = np.eye(5, dtype=bool)
+    hints = Hints(
+        [Hint(1, 2, "#ff0000"), Stroke([(1, 1), (2, 2)], "#00ff00"), Region("#0000ff", mask=mask)],
+        image_size=(9, 9),
+    )
+    assert pickle.loads(pickle.dumps(hints)) == hints
