@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conftest import colorful
+from conftest import colorful, run_python
 
 from runtime import BackendError, Colorizer, Hint, HintError, Hints, ImageError, ModelError
 from runtime import engines as engines_module
@@ -69,6 +69,20 @@ def test_4000_calls_from_8_threads_are_bitwise_alike_and_keep_the_memory(tiny_on
         calls = 400
         assert all(pool.map(work, range(8)))
         assert resident() - before < 4 << 20
+
+
+def test_the_first_calls_from_several_threads_do_not_wait_for_each_other(tiny_onnx):
+    """OpenVINO did, for ever, about every sixth time; a fresh process each shows it."""
+    code = f"""
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from runtime import Colorizer
+colorizer = Colorizer({str(tiny_onnx)!r}, backend="openvino", threads=1, size=32)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(colorizer.colorize, [np.zeros((32, 32), np.uint8)] * 16))
+"""
+    for _ in range(5):
+        assert run_python("-c", code, timeout=60).returncode == 0
 
 
 def resident() -> int:

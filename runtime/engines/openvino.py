@@ -16,6 +16,14 @@ from runtime.onnx_file import read_model_file
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16",
           "f16": "fp16"}  # fmt: skip
 
+# OpenVINO's Python module makes its tables of dtypes when they are first needed, and two threads
+# that need them at once wait for each other for ever (seen with 2026.4.1). So they are made here,
+# under the lock that Python holds while it imports.
+_first = ov.Tensor(np.zeros(1, np.float32))
+_first.get_element_type().to_dtype()
+_first.data.copy()
+del _first
+
 
 class Engine:
     """An OpenVINO model compiled for this CPU; see `runtime.engines.Engine`.
