@@ -10,7 +10,7 @@ from runtime import Colorizer, Hints, Metadata, read_image, read_photo, write_im
 here, out = Path(__file__).parent, Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 
 # In place of a scan of your own: the example, with grain finer than 8 bits can hold.
-grey = read_image(here / "coffee-grey.jpg")[..., 0].astype(np.int64)
+grey = read_image(here / "coffee-grey.jpg").astype(np.int64)
 grain = np.random.default_rng(0).integers(-99, 100, grey.shape)
 scan = np.clip(grey * 257 + grain, 0, 65535).astype(np.uint16)
 write_image(out / "scan.tif", scan, Metadata(dpi=(600, 600)))

@@ -11,10 +11,13 @@ photo = read_image(here / "chelsea-grey.jpg")
 height, width = photo.shape[:2]
 hints = Hints(
     [
-        # Everything is fur, unless something later says otherwise.
-        Region("#b08a68", [(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)]),
-        Stroke([(170, 110), (185, 104), (200, 112)], "#a8b060", width=9),  # an eye
-        Stroke([(225, 175), (240, 182)], "#c08080", width=11),  # the nose
+        Stroke([(120, 40), (230, 70), (245, 190)], "#a58a6c", width=15),  # fur
+        Stroke([(70, 190), (150, 250)], "#c8b090", width=15),
+        Stroke([(148, 98), (148, 116), (170, 126)], "#a3a860", width=9),  # eyes
+        Stroke([(324, 126), (322, 152)], "#a3a860", width=7),
+        Stroke([(252, 238), (268, 238)], "#b57a70", width=11),  # nose
+        Region("#8f979c", [(395, 40), (450, 5), (450, 80), (400, 75)]),  # what lies behind
+        Region("#a79a92", [(395, 200), (450, 190), (450, 290), (400, 290)]),
     ],
     image_size=(width, height),
 )
