@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime import Colorizer, Hints, read_image, write_image
+from runtime.images import to_rgb8
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     for name in args.name:
         photo = read_image(f"{name}-grey.jpg")
         hints = Hints.load(Path(f"{name}.hints.json"))
-        result = colorizer.colorize(photo, hints)
+        result, photo = colorizer.colorize(photo, hints), to_rgb8(photo)
         scale = args.height / photo.shape[0]
         size = (round(photo.shape[1] * scale), args.height)
         photo, result = (cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (photo, result))
