@@ -356,15 +356,32 @@ def plot(report: dict[str, Any], path: Path) -> None:
             axis.barh(names, values, color=colors)
             for i, value in enumerate(values):
                 axis.text(value, i, f" {value:.0f}", va="center", fontsize=8)
-            axis.set_xlim(0, max(values) * 1.18)
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:.0f}")
+            axis.xaxis.set_minor_formatter("")
+            axis.set_xlim(min(values) * 0.5, max(values) * 2.5)
             axis.invert_yaxis() if axis is line[0] else None
-            axis.set_title(f"{model}, photo of {label}", fontsize=10)
-            axis.set_xlabel("ms, median", fontsize=8)
+            axis.set_title(f"{model}\nphoto of {label}", fontsize=10)
+            axis.set_xlabel("ms, median, logarithmic", fontsize=8)
             axis.tick_params(labelsize=8)
             axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(report["machine"], fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The tables of docs/engines.md: median and 95th percentile in ms."""
+    parts = []
+    for model, found in report["models"].items():
+        lines = [f"| {model} | " + " | ".join(SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
+        for row in found["sizes"]["256x256"]:
+            if not row.startswith("engine call"):
+                cells = [found["sizes"][size][row] for size in SIZES]
+                text = " | ".join(f"{a * 1e3:.0f} ({b * 1e3:.0f})" for a, b in cells)
+                lines.append(f"| {row} | {text} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def machine() -> str:
@@ -387,12 +404,14 @@ def full_model(folder: Path) -> tuple[Path, Any]:
 
     from export.onnx import build_onnx
     from hscaunet import HSCAUNet
+    from runtime.layout import CONTRACT
 
     torch.manual_seed(0)
     network = HSCAUNet(64, "guided").eval()
     torch.nn.init.normal_(network.outc.conv.weight, std=0.02)
     path = folder / "hscaunet (width 64, random weights).onnx"
-    onnx.save(build_onnx(network, metadata={"name": "hscaunet"}), path)
+    facts = {"name": "hscaunet", "network": "HSCAU-Net", "layout": CONTRACT, "precision": "fp32"}
+    onnx.save(build_onnx(network, metadata=facts), path)
     return path, network
 
 
@@ -403,8 +422,17 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=("lite", "full"), default=["lite", "full"])
     parser.add_argument("-o", "--output", type=Path, metavar="JSON")
     parser.add_argument("--plot", type=Path, metavar="PNG")
+    parser.add_argument(
+        "--show", type=Path, metavar="JSON", help="tables and plot of an earlier run"
+    )
     args = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "models": {}}
+    if args.show:
+        report: dict[str, Any] = json.loads(args.show.read_text())
+        print(markdown(report))
+        if args.plot:
+            plot(report, args.plot)
+        return
+    report = {"machine": machine(), "models": {}}
     print(report["machine"])
     report["start"] = start()
     report["installed"] = installed()

@@ -92,16 +92,17 @@ def linear_of(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Linear light (0..1) of sRGB values: uint8, uint16, or float32 of 0..1; any shape."""
     if pixels.dtype == np.float32:
         # The curve continued by a line of the right slope: neither branches nor a second pass.
-        curve = cv2.pow((np.maximum(pixels, 0.04045) + np.float32(0.055)) / 1.055, 2.4)
+        curve: Any = cv2.pow((np.maximum(pixels, 0.04045) + np.float32(0.055)) / 1.055, 2.4)
         line = np.minimum(pixels - np.float32(0.04045), 0) / np.float32(12.92)
         return curve.reshape(pixels.shape) + line
     levels = np.iinfo(pixels.dtype).max + 1
-    return cv2.LUT(pixels, linear_table(levels)).reshape(pixels.shape)
+    linear: Any = cv2.LUT(pixels, linear_table(levels))
+    return linear.reshape(pixels.shape)
 
 
 def f_of_Y(Y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Lab's f = (L + 16) / 116 of luminance Y (0..1), shape (H, W)."""
-    root = cv2.pow(np.maximum(Y, np.float32(0.008856)), 1 / 3)
+    root: Any = cv2.pow(np.maximum(Y, np.float32(0.008856)), 1 / 3)
     root += np.minimum(Y - np.float32(0.008856), 0) * np.float32(7.787)
     return root
 
@@ -139,16 +140,30 @@ def srgb_of_xyz(
     out : ndarray, shape (H, W, 3), uint8, uint16 or float32
         Its dtype says the scale: 0..255, 0..65535 or 0..1.
     """
-    xyz = cv2.merge([X, Y, Z])
+    xyz: Any = cv2.merge([X, Y, Z])
     if out.dtype == np.uint8:
         # To the nearest entry of a table: + 0.5, then cut off.
-        linear = cv2.transform(xyz, _matrix(65535.0, 0.5))
-        np.clip(linear, 0, 65535, out=linear)
-        out[...] = cv2.LUT(linear.astype(np.uint16), _byte_of_linear())
+        scaled: Any = cv2.transform(xyz, _matrix(65535.0, 0.5))
+        np.clip(scaled, 0, 65535, out=scaled)
+        out[...] = cv2.LUT(scaled.astype(np.uint16), _byte_of_linear())
         return
-    linear = cv2.transform(xyz, _matrix(1.0, 0.0))
+    linear: Any = cv2.transform(xyz, _matrix(1.0, 0.0))
+    srgb_of_linear(linear, out)
+
+
+def srgb_of_linear(linear: NDArray[np.float32], out: NDArray[Any]) -> None:
+    """Write sRGB of linear light into `out`, clipped.
+
+    Parameters
+    ----------
+    linear : ndarray, float32
+        0..1; it is overwritten.
+    out : ndarray of the same shape, uint16 or float32
+        Its dtype says the scale: 0..65535 or 0..1.
+    """
     np.clip(linear, 0, 1, out=linear)
-    curve = cv2.pow(np.maximum(linear, np.float32(0.0031308)), 1 / 2.4)
+    curve: Any = cv2.pow(np.maximum(linear, np.float32(0.0031308)), 1 / 2.4)
+    curve = curve.reshape(linear.shape)
     curve *= np.float32(1.055)
     curve -= np.float32(0.055)
     curve += np.minimum(linear - np.float32(0.0031308), 0) * np.float32(12.92)
@@ -164,7 +179,8 @@ def Y_of(pixels: NDArray[Any]) -> NDArray[np.float32]:
     linear = linear_of(np.ascontiguousarray(pixels))
     if linear.ndim == 2:
         return linear
-    return cv2.transform(linear, np.array([XYZ_FROM_RGB[1]], np.float32)).reshape(linear.shape[:2])
+    Y: Any = cv2.transform(linear, np.array([XYZ_FROM_RGB[1]], np.float32))
+    return Y.reshape(linear.shape[:2])
 
 
 def lab_from_rgb(rgb: NDArray[Any]) -> NDArray[np.float32]:
@@ -184,7 +200,8 @@ def lab_from_rgb(rgb: NDArray[Any]) -> NDArray[np.float32]:
     to_xyz = (np.array(XYZ_FROM_RGB) / np.array(WHITE)[:, None]).astype(np.float32)
     for rows in row_tiles(rgb.shape):
         xyz = cv2.transform(linear_of(np.ascontiguousarray(rgb[rows])), to_xyz)
-        x, y, z = (f_of_Y(plane) for plane in cv2.split(xyz))
+        planes: Any = cv2.split(xyz)
+        x, y, z = (f_of_Y(plane) for plane in planes)
         for i, plane in enumerate((116 * y - 16, 500 * (x - y), 200 * (y - z))):
             out[rows, :, i] = plane
     return out

@@ -84,7 +84,7 @@ def _tiff(data: bytes) -> tuple[int, int] | None:
 
 def _avif(data: bytes) -> tuple[int, int] | None:
     """The largest of the sizes that the file's images and tiles claim (ISO/IEC 23008-12, ispe)."""
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     at = data.find(b"ispe")
     while at >= 0 and len(sizes) < 1000:
         sizes.append(struct.unpack_from(">II", data, at + 8))

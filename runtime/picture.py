@@ -18,7 +18,7 @@ from runtime.resample import (
 )
 from runtime.tiles import TILE_PIXELS, for_each, row_tiles
 
-UPSAMPLING = "cubic"
+UPSAMPLING = "lanczos3"
 """How ab is brought to full size; docs/geometry.md compares."""
 
 DTYPES = (np.uint8, np.uint16, np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ImageError, first_line
+from runtime.matrix_profile import convert_deep
 
 # Colours over which a profile must agree with sRGB to count as it: a step of 17 is 16 a channel.
 _STEPS = np.arange(0, 256, 17, dtype=np.uint8)
@@ -81,7 +82,7 @@ def to_srgb(
     Raises
     ------
     ImageError
-        If more than 8 bits a channel would have to be converted.
+        If more than 8 bits a channel would have to be converted by lookup tables.
     """
     from PIL import ImageCms
 
@@ -104,16 +105,20 @@ def to_srgb(
             return (image if deep else np.asarray(image)), icc if space == "RGB" else None
         what = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
         if deep:
-            raise ImageError(
-                f"{name} has more than 8 bits a channel and the colour profile {what!r}; convert "
-                "it to sRGB first, which here would cost its depth."
-            )
+            converted = convert_deep(image, icc)
+            if converted is None:
+                raise ImageError(
+                    f"{name} has more than 8 bits a channel and a colour profile of lookup tables, "
+                    f"{what!r}; convert it to sRGB first, which here would cost its depth."
+                )
+            notes.append(f"Its colours were converted from {what!r} to sRGB.")
+            return converted, srgb_profile() if space == "RGB" else None
         notes.append(f"Its colours were converted from {what!r} to sRGB.")
         if space == "GRAY":
             return _through_ramp(np.asarray(image), ramp), None
         alpha = image.getchannel("A") if mode == "RGBA" else None
         source = image.convert("RGB") if alpha is not None else image
-        made = ImageCms.applyTransform(source, _transform(icc, source.mode))
+        made: Any = ImageCms.applyTransform(source, _transform(icc, source.mode))
         if alpha is not None:
             made.putalpha(alpha)
         return np.asarray(made), srgb_profile()

@@ -20,6 +20,8 @@ MAX_POINTS = 1 << 16
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 Color = tuple[int, int, int]
+Cells = tuple[NDArray[Any], ...]
+"""Rows and columns of cells, as `numpy.nonzero` gives them."""
 
 
 def parse_color(color: Any) -> Color:
@@ -149,9 +151,7 @@ class Shape(_Colored):
         """Largest x and y that it names."""
         raise NotImplementedError
 
-    def cover(
-        self, height: int, width: int, cells_high: int, cells_wide: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def cover(self, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
         """Rows and columns of the cells that it fills, at least one, when an image of
         ``height`` x ``width`` is drawn at ``cells_high`` x ``cells_wide``."""
         raise NotImplementedError
@@ -176,7 +176,7 @@ def _shift(points: tuple[tuple[int, int], ...], x: int, y: int) -> tuple[tuple[i
 
 def _own_cell(
     place: tuple[int, int], height: int, width: int, cells_high: int, cells_wide: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> Cells:
     row = int((place[1] + 0.5) * cells_high / height)
     column = int((place[0] + 0.5) * cells_wide / width)
     return np.array([row]), np.array([column])
@@ -230,9 +230,7 @@ class Stroke(Shape):
         width = max(1, round(self.width * (fx * fy) ** 0.5))
         return replace(self, points=_scale(self.points, fx, fy), width=width)
 
-    def cover(
-        self, height: int, width: int, cells_high: int, cells_wide: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def cover(self, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
         """See `Shape.cover`: the cells that the line runs through, and those whose centre is at
         most half the width away from the centre of one of them."""
         sx, sy = cells_wide / width, cells_high / height
@@ -353,9 +351,7 @@ class Region(Shape):
         share = share.reshape(size[1], size[0])
         return replace(self, mask=share >= min(0.5, float(share.max())), origin=(x, y))
 
-    def cover(
-        self, height: int, width: int, cells_high: int, cells_wide: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def cover(self, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
         """See `Shape.cover`: cells whose centre lies inside a polygon, or at least half of which
         lies in a mask."""
         sx, sy = cells_wide / width, cells_high / height

@@ -8,9 +8,11 @@ from conftest import colorful
 from PIL import Image, ImageOps
 
 from runtime import ImageError, Metadata, read_image, read_photo, write_image
+from runtime.color import linear_from_srgb, srgb_from_linear
 from runtime.files import write_atomically
 from runtime.headers import image_size
 from runtime.images import decode_image, decode_photo, encode_image
+from runtime.matrix_profile import _curve, convert_deep
 from runtime.profiles import srgb_profile
 
 
@@ -250,14 +252,69 @@ def test_other_profiles_are_converted_to_srgb_or_refused(tmp_path):
     assert photo.pixels[0, 0, 0] > 220
     deep = rgb.astype(np.uint16) * 257
     for kind in ("PNG", "TIFF"):
-        with pytest.raises(ImageError, match="colour profile 'Wide'"):
-            decode_photo(encode_image(deep, kind, Metadata(icc=wide_gamut_profile())))
         kept = decode_photo(encode_image(deep, kind, Metadata(icc=srgb_profile())))
         assert np.array_equal(kept.pixels, deep)
     broken = decode_photo(encode_image(rgb, "PNG", Metadata(icc=b"nonsense" * 40)))
     assert np.array_equal(broken.pixels, rgb)
     assert broken.metadata.icc is None
     assert "damaged" in broken.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "floats"])
+def test_deep_pictures_are_converted_at_their_own_depth(kind):
+    """As LittleCMS converts 8 bits, but finer."""
+    rgb = colorful(64, 80)
+    profile = wide_gamut_profile()
+    wanted = decode_photo(encode_image(rgb, "PNG", Metadata(icc=profile))).pixels
+    deep = np.dstack([rgb, rgb[..., 0]]).astype(np.uint16) * 257
+    if kind == "floats":
+        deep = (deep / 65535).astype(np.float32)
+    data = encode_image(deep, "TIFF" if kind == "floats" else kind, Metadata(icc=profile))
+    photo = decode_photo(data)
+    assert photo.pixels.dtype == deep.dtype
+    scale = 255 if kind == "floats" else 1 / 257
+    assert np.abs(photo.pixels[..., :3] * scale - wanted).max() < 1.6
+    assert np.array_equal(photo.pixels[..., 3], deep[..., 3])
+    assert len(np.unique(photo.pixels[..., 1])) > 256 or kind == "floats"
+    assert "converted from 'Wide' to sRGB" in photo.notes[0]
+    assert photo.metadata.icc == srgb_profile()
+
+
+def test_curves_of_every_kind():
+    v = np.linspace(0, 1, 1001)
+
+    def fixed(*values):
+        return b"".join(struct.pack(">i", round(x * 65536)) for x in values)
+
+    srgb = fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    curves = {
+        b"curv\0\0\0\0" + struct.pack(">I", 0): v,
+        b"curv\0\0\0\0" + struct.pack(">IH", 1, 512): v**2,
+        b"curv\0\0\0\0" + struct.pack(">IHHH", 3, 0, 0, 65535): np.maximum(0, 2 * v - 1),
+        b"para\0\0\0\0" + struct.pack(">HH", 0, 0) + fixed(1.5): v**1.5,
+        b"para\0\0\0\0" + struct.pack(">HH", 1, 0) + fixed(2, 1.25, -0.25): np.maximum(
+            0, 1.25 * v - 0.25
+        )
+        ** 2,
+        b"para\0\0\0\0" + struct.pack(">HH", 3, 0) + srgb: linear_from_srgb(v),
+        b"para\0\0\0\0" + struct.pack(">HH", 4, 0) + srgb + fixed(0, 0): linear_from_srgb(v),
+    }
+    for data, wanted in curves.items():
+        assert np.abs(_curve(data)(v) - wanted).max() < 1e-4, data[:12]
+
+
+def test_deep_pictures_with_profiles_of_tables_are_refused():
+    profile = wide_gamut_profile().replace(b"wtpt", b"A2B0")
+    deep = np.full((4, 4, 3), 30_000, np.uint16)
+    assert convert_deep(deep, profile) is None
+    assert convert_deep(deep, b"\0" * 200) is None
+    assert convert_deep(deep, profile[:150]) is None
+    grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert convert_deep(grey, wide_gamut_profile()) is None  # it has no grey curve
+    gamma = wide_gamut_profile().replace(b"rTRC", b"kTRC")
+    made = convert_deep(grey, gamma)
+    wanted = srgb_from_linear((grey / 65535) ** 2.2) * 65535
+    assert np.abs(made - np.clip(wanted, 0, 65535)).max() < 12
 
 
 def test_kinds_of_pixels_that_pillow_knows_are_brought_to_ours(tmp_path):
