@@ -1,7 +1,7 @@
 """Photos of a folder, many to a call of the engine. ``python examples/with_batch_folder.py OUT``.
 
-The command line does the same and goes on past bad files:
-``python -m runtime examples --hints-dir examples --out-dir OUT``.
+The command line goes through folders as well, and on past bad files:
+``python -m runtime PHOTOS --hints-dir HINTS --out-dir OUT``, with NAME.json for NAME.jpg.
 """
 
 import sys

@@ -158,6 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s"
     )
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not end it
+            stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("ignore")  # decoders' remarks on damaged tags; what matters is raised
     try:
         return _one(args) if args.output is not None else _many(args)
@@ -170,6 +173,9 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
+    except MemoryError:
+        print("error: This photo does not fit the memory of this machine.", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # who read our output has gone
         return 1
 
@@ -187,6 +193,7 @@ def _one(args: argparse.Namespace) -> int:
     from runtime.hints import Hints, parse_hint
     from runtime.images import (
         FORMATS,
+        MAX_FILE_BYTES,
         MAX_PIXELS,
         check_writable,
         decode_photo,
@@ -203,7 +210,8 @@ def _one(args: argparse.Namespace) -> int:
     typed = Hints([parse_hint(text) for text in args.hint])
     (source,) = args.photos
     if source == _STANDARD:
-        photo = decode_photo(sys.stdin.buffer.read(), name="standard input", max_pixels=max_pixels)
+        data = sys.stdin.buffer.read(MAX_FILE_BYTES)
+        photo = decode_photo(data, name="standard input", max_pixels=max_pixels)
     elif Path(source).is_dir():
         raise ImageError(f"{source} is a folder; use --out-dir for its pictures.")
     else:
@@ -236,17 +244,22 @@ def _one(args: argparse.Namespace) -> int:
 def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     """Hints from the files named, for this photo."""
     from runtime.hints import Hints
-    from runtime.images import read_image, to_rgb8
+    from runtime.images import MAX_PIXELS, read_image, to_rgb8
     from runtime.jobs import fit_hints
 
     height, width = photo.pixels.shape[:2]
     hints = Hints(image_size=(width, height))
     found = []
     if args.hint_image:
-        image, mask = to_rgb8(read_image(args.hint_image)), to_rgb8(read_image(args.hint_mask))
+        image, mask = (
+            to_rgb8(read_image(path, max_pixels=args.max_pixels or MAX_PIXELS))
+            for path in (args.hint_image, args.hint_mask)
+        )
         found.append(Hints.from_image(image, mask))
     if args.layer:
-        found.append(Hints.from_layer(read_image(args.layer)))
+        found.append(
+            Hints.from_layer(read_image(args.layer, max_pixels=args.max_pixels or MAX_PIXELS))
+        )
     if args.hints:
         found.append(Hints.load(args.hints))
     for some in found:
@@ -284,7 +297,7 @@ def _many(args: argparse.Namespace) -> int:
         quality=args.quality,
         skip_existing=args.skip_existing,
     )
-    parts = [f"{outcome.done} of {len(jobs)} colorized"]
+    parts = [f"{outcome.done} of {len(jobs)} colorized, {outcome.hinted} with hints"]
     parts += [f"{outcome.skipped} were there already"] * bool(outcome.skipped)
     parts += [f"{len(outcome.failed)} failed"] * bool(outcome.failed)
     print(f"{out_dir}: {', '.join(parts)}, {time.monotonic() - start:.1f} s, {colorizer!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import engine_of_session, open_engine
-from runtime.errors import ArrayError, BackendError, HintError, ModelError
+from runtime.engines import check_threads, engine_of_session, open_engine
+from runtime.errors import (
+    ArrayError,
+    BackendError,
+    HintError,
+    ImageError,
+    ModelError,
+    first_line,
+    whole_number,
+)
 from runtime.hints import AnyHint, Hints
 from runtime.layout import MULTIPLE, denormalize_ab, network_size, pack_input
 from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
@@ -87,7 +96,7 @@ class Colorizer:
         session: Any = None,
     ) -> None:
         self.size = _check_size(size)
-        self._threads = threads
+        self._threads = threads = check_threads(threads)
         self._portable: dict[str, Any] | None = None
         if session is not None:
             if (model, backend, device, session_options) != (None, "auto", "auto", None):
@@ -230,8 +239,9 @@ class Colorizer:
         ImageError, HintError
             As `colorize`, before any work is done; the message says which photo.
         """
-        if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
-            raise BackendError(f"at_once must be a whole number of at least 1, not {at_once!r}.")
+        at_once = whole_number(at_once, "at_once", 1, 1 << 16, BackendError)
+        if not isinstance(images, Iterable) or not isinstance(hints, Iterable | None):
+            raise ImageError("batch takes a list of images, and a list of the hints of each.")
         images = list(images)
         given = [None] * len(images) if hints is None else list(hints)
         if len(given) != len(images):
@@ -275,6 +285,9 @@ class Colorizer:
         BackendError
             If the engine fails, or returns NaN or infinity.
         """
+        height, width = (
+            whole_number(v, "The photo's side", 1, 1 << 31, BackendError) for v in (height, width)
+        )
         high, wide = network_size(height, width, self.size)
         ramp = np.linspace(0, 100, high * wide, dtype=np.float32).reshape(high, wide)
         ab = np.zeros((high, wide, 2), np.float32)
@@ -304,7 +317,8 @@ class Colorizer:
         BackendError
             If the engine fails, or returns NaN or infinity.
         """
-        x = np.asarray(x)
+        if not isinstance(x, np.ndarray):
+            raise ArrayError(f"The input must be a numpy array, not a {type(x).__name__}.")
         if x.dtype != np.float32:
             raise ArrayError(f"The input must be float32, not {x.dtype}.")
         if x.ndim != 4 or x.shape[1] != 4 or min(x.shape) < 1:
@@ -343,21 +357,37 @@ class Colorizer:
 
 
 def _check_size(size: int) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= LARGEST_SIZE:
-        raise BackendError(f"size must be a whole number of 32 to {LARGEST_SIZE}, not {size!r}.")
-    return size
+    return whole_number(size, "size", 32, LARGEST_SIZE, BackendError)
+
+
+_reopened: dict[tuple[Any, ...], Colorizer] = {}
+_reopening = threading.Lock()
 
 
 def _reopen(kind: type[Colorizer], arguments: dict[str, Any]) -> Colorizer:
-    return kind(**arguments)
+    """Open a pickled Colorizer; in one process, the same one once.
+
+    A pool pickles what it calls with every task, and opening costs as much as colorizing.
+    """
+    key = (kind, *arguments.items())
+    with _reopening:
+        if key not in _reopened:
+            _reopened[key] = kind(**arguments)
+        return _reopened[key]
 
 
 def _locate(model: str | os.PathLike[str] | None) -> Path:
     if model is None:
         return find_model(DEFAULT_MODEL)
-    path = Path(model)
-    if path.is_file():
-        return path
+    try:
+        path = Path(model)
+        if path.is_file():
+            return path
+    except (TypeError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{model!r:.200} cannot be opened as a model ({first_line(error)}); give the path of a "
+            "file or the name of a bundled model."
+        ) from None
     # A name without a folder or an ending may be that of a bundled model.
     if str(model) == path.name and not path.suffix:
         return find_model(path.name)

@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
+
+def whole_number(value: Any, what: str, low: int, high: int, error: type[ColorizationError]) -> int:
+    """`value` as an int if it is a whole number of any kind, numpy's too, from `low` to `high`.
+
+    Raises
+    ------
+    ColorizationError
+        Of the class `error`, if it is not.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise error(
+            f"{what} must be a whole number of {low} to {high}, not {value!r:.60}."
+        ) from None
+    if not low <= number <= high:
+        shown = str(number) if abs(number) < 10**18 else "one of many digits"
+        raise error(f"{what} must be a whole number of {low} to {high}, not {shown}.")
+    return number
+
 
 def first_line(error: BaseException) -> str:
     """What another library's exception says, short enough for a sentence."""

@@ -5,7 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
+
+from runtime.errors import ColorizationError, first_line
+
+
+def read_limited(
+    path: str | os.PathLike[str], limit: int, what: str, error: type[ColorizationError]
+) -> bytes:
+    """Bytes of a regular file of at most `limit` bytes.
+
+    Raises
+    ------
+    ColorizationError
+        Of the class `error`, if it is none, is larger, or cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise error(f"{path} cannot be read: it is a folder.")
+        if not stat.S_ISREG(status.st_mode):  # a pipe could keep us waiting, a device never end
+            raise error(f"{path} cannot be read: it is no regular file; use - for standard input.")
+        if status.st_size > limit:
+            raise error(f"{path} is larger than any {what} ({limit} bytes).")
+        with open(path, "rb") as file:
+            return file.read(limit)
+    except MemoryError:
+        raise error(f"{path} does not fit the memory of this machine.") from None
+    except error:
+        raise
+    except (OSError, ValueError, TypeError) as problem:
+        reason = getattr(problem, "strerror", None) or first_line(problem)
+        raise error(f"{path!s:.300} cannot be read: {reason}.") from None
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -19,7 +51,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     # Through a link, the file it points to is what is replaced.
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}"
+    temporary = target.parent / f".hscaunet-{secrets.token_hex(8)}"
     # Opened here rather than by tempfile, which makes files private: the mode is the one that
     # open() gives, and asking for the umask instead would change it for other threads.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -34,5 +66,6 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
+            os.chmod(temporary, 0o600)  # Windows does not remove what is read-only
             os.unlink(temporary)
         raise

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import HintError
-from runtime.files import write_atomically
+from runtime.errors import HintError, first_line
+from runtime.files import read_limited, write_atomically
 from runtime.hints import AnyHint, Hints
 from runtime.shapes import Hint, Region, Stroke, whole
 
@@ -20,7 +19,7 @@ FILE_VERSION = 2
 """Version 1 knew squares only; files without strokes and regions are still written as such."""
 
 MAX_FILE_BYTES = 64 << 20
-MAX_SHAPES = 10_000
+MAX_SHAPES = 2_000
 """Most strokes and regions of one file, so that no file keeps a reader busy for minutes."""
 
 MAX_MASK_PIXELS = 250_000_000
@@ -105,7 +104,7 @@ def from_json(text: str | bytes) -> Hints:
     """Read hints from text; see `Hints.from_json`."""
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise HintError(f"The hint file is not JSON: {error}.") from None
     if not isinstance(document, dict) or document.get("format") != FILE_FORMAT:
         raise HintError(f'The hint file lacks "format": "{FILE_FORMAT}".')
@@ -152,20 +151,24 @@ def _image_size(image: Any) -> tuple[int, int] | None:
 
 def save(hints: Hints, path: str | os.PathLike[str]) -> None:
     """Write a hint file; see `Hints.save`."""
+    data = to_json(hints).encode()
+    shapes = [hint for hint in hints if not isinstance(hint, Hint)]
+    pixels = sum(h.mask.size for h in shapes if isinstance(h, Region) and h.mask is not None)
+    if len(data) > MAX_FILE_BYTES or len(shapes) > MAX_SHAPES or pixels > MAX_MASK_PIXELS:
+        raise HintError(
+            f"These hints are more than a hint file may hold ({MAX_FILE_BYTES >> 20} MiB, "
+            f"{MAX_SHAPES} strokes and regions); keep dense ones as a picture with a mask."
+        )
     try:
-        write_atomically(path, to_json(hints).encode())
-    except OSError as error:
-        raise HintError(f"The hint file {path} cannot be written: {error.strerror}.") from None
+        write_atomically(path, data)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise HintError(f"The hint file {path!s:.300} cannot be written: {reason}.") from None
 
 
 def load(path: str | os.PathLike[str]) -> Hints:
     """Read a hint file; see `Hints.load`."""
-    try:
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise HintError(f"{path} is larger than any hint file ({MAX_FILE_BYTES} bytes).")
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise HintError(f"The hint file {path} cannot be read: {error.strerror}.") from None
+    text = read_limited(path, MAX_FILE_BYTES, "hint file", HintError)
     try:
         return from_json(text)
     except HintError as error:

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.color import lab_from_rgb
-from runtime.errors import HintError
-from runtime.shapes import Hint, Region, Shape, Stroke
+from runtime.errors import HintError, whole_number
+from runtime.shapes import Hint, Region, Shape, Stroke, cells_of
 
 AnyHint = Hint | Stroke | Region
+
+MAX_PIXEL_HINTS = 1_000_000
+"""Most hints that a picture or layer is made into; see `Hints.from_layer`."""
 
 
 def parse_hint(text: str) -> Hint:
@@ -112,7 +115,7 @@ class Hints(Sequence[AnyHint]):
         image_size: tuple[int, int] | None,
     ) -> None:
         self._places, self._colors, self._shapes = places, colors, shapes
-        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        self.image_size = None if image_size is None else _size(image_size)
 
     @classmethod
     def _of_arrays(
@@ -147,7 +150,8 @@ class Hints(Sequence[AnyHint]):
         HintError
             If the two differ in size, or one is of another dtype or shape.
         """
-        mask = np.asarray(mask)
+        if not isinstance(mask, np.ndarray) or 0 in mask.shape:
+            raise HintError("A hint mask must be a (H, W) uint8 array with pixels.")
         if mask.ndim == 3:
             mask = mask.min(axis=2)
         if mask.dtype != np.uint8 or mask.ndim != 2:
@@ -168,7 +172,8 @@ class Hints(Sequence[AnyHint]):
         HintError
             If it has another dtype or shape.
         """
-        layer = np.asarray(layer)
+        if not isinstance(layer, np.ndarray):
+            raise HintError(f"A hint layer must be an array, not a {type(layer).__name__}.")
         if layer.ndim != 3 or layer.shape[2] != 4:
             raise HintError(f"A hint layer must be (H, W, 4) RGBA, not {layer.shape}.")
         return cls._of_pixels(layer[..., :3], _bytes_of(layer[..., 3], "layer") >= 128)
@@ -202,8 +207,12 @@ class Hints(Sequence[AnyHint]):
         """
         reference = _rgb_bytes(reference, "reference")
         high, wide = reference.shape[:2]
-        width, height = image_size or (wide, high)
-        hints = [Hint(x, y, (0, 0, 0), size) for x, y in places]
+        width, height = (wide, high) if image_size is None else _size(image_size)
+        try:
+            pairs = [(x, y) for x, y in places]
+        except (TypeError, ValueError):
+            raise HintError(f"Places are a list of (x, y) pairs, not {places!r:.60}.") from None
+        hints = [Hint(x, y, (0, 0, 0), size) for x, y in pairs]
         cls(hints, image_size=(width, height)).check(height, width)
         colored = []
         for hint in hints:
@@ -216,15 +225,16 @@ class Hints(Sequence[AnyHint]):
 
     @classmethod
     def _of_pixels(cls, image: NDArray[Any], mask: NDArray[np.bool_]) -> Hints:
-        image = np.asarray(image)
+        if not isinstance(image, np.ndarray):
+            raise HintError(f"A hint image must be an array, not a {type(image).__name__}.")
         if mask.shape != image.shape[:2]:
             high, wide = image.shape[:2] if image.ndim >= 2 else (0, 0)
             raise HintError(
                 f"The hint image is {wide}x{high} but its mask "
                 f"{mask.shape[1]}x{mask.shape[0]}; give two pictures of one size."
             )
-        y, x = np.nonzero(mask)
-        places = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.int64)
+        y, x, side = _thinned(mask)
+        places = np.stack([x, y, np.full_like(x, side)], axis=1).astype(np.int64)
         colors = _rgb_bytes(image, "hint image", at=(y, x))
         return cls._of_arrays(places, colors, {}, (image.shape[1], image.shape[0]))
 
@@ -288,6 +298,15 @@ class Hints(Sequence[AnyHint]):
 
     def __repr__(self) -> str:
         return f"<Hints: {len(self)} hints, image_size={self.image_size}>"
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory they hold."""
+        shapes = 0
+        for shape in self._shapes.values():
+            mask = getattr(shape, "mask", None)
+            shapes += 100 * len(getattr(shape, "points", None) or ()) if mask is None else mask.size
+        return self._places.nbytes + self._colors.nbytes + shapes
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -375,7 +394,7 @@ class Hints(Sequence[AnyHint]):
                 continue
             for i in run.tolist():
                 if i in self._shapes:
-                    owner[self._shapes[i].cover(height, width, cells_high, cells_wide)] = i
+                    owner[cells_of(self._shapes[i], height, width, cells_high, cells_wide)] = i
                 else:
                     x0, x1, y0, y1 = spans[i]
                     owner[y0:y1, x0:x1] = i
@@ -391,6 +410,8 @@ class Hints(Sequence[AnyHint]):
         """
         if self.image_size is None:
             raise HintError("These hints do not know their image's size; set image_size.")
+        width, height = _size((width, height))
+        self.check(*self.image_size[::-1])  # or something far outside would become huge
         fx, fy = width / self.image_size[0], height / self.image_size[1]
         shapes = {i: shape.scaled(fx, fy) for i, shape in self._shapes.items()}
         places = (self._places[:, :2] + 0.5) * (fx, fy)
@@ -443,6 +464,36 @@ class Hints(Sequence[AnyHint]):
         from runtime.hint_files import load
 
         return load(path)
+
+
+def _thinned(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Rows and columns that are set, and the side of the squares that they stand for.
+
+    Above a million, one pixel stands for a square: the network has far fewer cells, and a photo
+    given whole as a layer would need gigabytes.
+    """
+    count = int(np.count_nonzero(mask))
+    side = max(1, int(np.ceil((count / MAX_PIXEL_HINTS) ** 0.5)))
+    if side == 1:
+        rows, columns = np.nonzero(mask)
+        return rows, columns, 1
+    half = side // 2
+    rows, columns = np.nonzero(mask[half::side, half::side])
+    return rows * side + half, columns * side + half, side
+
+
+def _size(image_size: Any) -> tuple[int, int]:
+    try:
+        width, height = image_size
+    except (TypeError, ValueError):
+        raise HintError(
+            f"An image size is (width, height) in pixels, not {image_size!r:.60}."
+        ) from None
+    limit = (1 << 31) - 1
+    return (
+        whole_number(width, "An image's width", 1, limit, HintError),
+        whole_number(height, "An image's height", 1, limit, HintError),
+    )
 
 
 def _bytes_of(values: NDArray[Any], what: str) -> NDArray[np.uint8]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ImageError, first_line
-from runtime.files import write_atomically
+from runtime.errors import ImageError, first_line, whole_number
+from runtime.files import read_limited, write_atomically
 from runtime.headers import image_size
 
 MAX_PIXELS = 250_000_000
@@ -82,6 +82,22 @@ class Metadata:
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("exif", "icc"):
+            if not isinstance(getattr(self, name), bytes | None):
+                raise ImageError(f"A Metadata's {name} must be bytes or None.")
+        if self.exif is not None and not self.exif.startswith(b"Exif\0\0"):
+            raise ImageError("A Metadata's exif must begin with b'Exif\\0\\0'.")
+        if self.dpi is not None:
+            try:
+                across, down = (float(v) for v in self.dpi)
+            except (TypeError, ValueError):
+                across = down = -1.0
+            if not (0 < across < 1e6 and 0 < down < 1e6):
+                raise ImageError(
+                    f"A Metadata's dpi must be two numbers above 0, not {self.dpi!r:.60}."
+                )
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,11 @@ def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_
         If it is no picture, is damaged or cut short, is too large, or is of a kind or in colours
         that cannot be converted to sRGB.
     """
+    if not isinstance(data, bytes):
+        if not isinstance(data, bytearray | memoryview):
+            raise ImageError(f"A picture file is bytes, not a {type(data).__name__}.")
+        data = bytes(data)
+    max_pixels = whole_number(max_pixels, "max_pixels", 1, 1 << 60, ImageError)
     opener = _opener(data)
     size = image_size(data)
     if opener is None or size is None:
@@ -236,6 +257,16 @@ class _DeepTiff:
         bits, kinds = self.values(258) or (1,), self.values(339) or (1,)
         if max(bits) <= 8:
             return None
+        if tags.get(284, 1) == 2 and len(bits) > 1:
+            raise ImageError(
+                f"{name} is a TIFF of more than 8 bits with its channels in separate planes, which "
+                "is not read; save it with its channels interleaved."
+            )
+        if len(bits) == 2 or 1 in self.values(338):
+            raise ImageError(
+                f"{name} is a TIFF of more than 8 bits with alpha of a kind that is not read; save "
+                "it without, or as RGB with straight alpha."
+            )
         known = (set(bits), set(kinds)) in (({16}, {1}), ({32}, {3}))
         if not known or len(bits) > 4 or tags.get(262) not in (1, 2):
             raise ImageError(
@@ -251,7 +282,7 @@ def _decode_deep(data: bytes, opener: Any, image: Any, name: str) -> NDArray[Any
 
     if image.format == "PNG":
         opener(io.BytesIO(data)).verify()  # OpenCV decodes as much as there is of a damaged one
-        if b"IEND" not in data[-12:]:
+        if b"IEND\xaeB`\x82" not in data:
             raise ImageError(f"{name} is cut short; get the whole file.")
     else:
         for starts, counts in ((273, 279), (324, 325)):
@@ -338,7 +369,7 @@ def _read_exif(image: Any, notes: list[str]) -> tuple[bytes | None, int]:
         return data, _orientation(image)
     except Exception as error:  # as in decode_photo
         notes.append(f"Its EXIF data is damaged and was left out ({first_line(error)}).")
-        return None, 1
+        return None, _orientation(image)
 
 
 def decode_image(
@@ -373,14 +404,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     ImageError
         If there is no such file, or as in `decode_photo`.
     """
-    try:
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise ImageError(f"{path} is larger than any picture ({MAX_FILE_BYTES} bytes).")
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}.") from None
-    except MemoryError:
-        raise ImageError(f"{path} does not fit the memory of this machine.") from None
+    data = read_limited(path, MAX_FILE_BYTES, "picture", ImageError)
     return decode_photo(data, name=str(path), max_pixels=max_pixels)
 
 
@@ -397,16 +421,24 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise `ImageError` unless `write_image` could write here, before any work is done."""
-    path = Path(path)
     _format_of(path)
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder; name a file to write.")
-    if not path.parent.is_dir():
-        raise ImageError(f"The folder {path.parent} does not exist; make it first.")
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder; name a file to write.")
+        if not path.parent.is_dir():
+            raise ImageError(f"The folder {path.parent} does not exist; make it first.")
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path!s:.200} cannot be written: {first_line(error)}.") from None
 
 
 def _format_of(path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix.lower()
+    try:
+        suffix = Path(path).suffix.lower()
+    except TypeError:
+        raise ImageError(f"{path!r:.60} is not the name of a file to write.") from None
     if suffix not in FORMATS:
         raise ImageError(
             f"{path} has no extension that says how to write it; use one of {', '.join(FORMATS)}."
@@ -446,8 +478,6 @@ def encode_image(
     ImageError
         If the array is none of these or the format cannot hold it.
     """
-    from PIL import Image
-
     from runtime.deep import encode_deep
 
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16, np.float32):
@@ -459,17 +489,42 @@ def encode_image(
         raise ImageError(f"The image must be (H, W) or (H, W, 2 to 4), not {image.shape}.")
     if min(image.shape[:2]) < 1:
         raise ImageError(f"The image has no pixels: its shape is {image.shape}.")
+    if kind not in FORMATS.values():
+        kinds = ", ".join(sorted(set(FORMATS.values())))
+        raise ImageError(f"There is no format {kind!r:.60}; use one of {kinds}.")
     if problem := fits_format(kind, image):
         raise ImageError(problem)
-    metadata = metadata or Metadata()
+    metadata = Metadata() if metadata is None else metadata
+    if not isinstance(metadata, Metadata):
+        raise ImageError(f"metadata must be a Metadata, not a {type(metadata).__name__}.")
     if image.ndim == 2 or image.shape[2] == 2:
         metadata = replace(metadata, icc=None)  # a profile of RGB says nothing of grey
-    if kind == "TIFF" or image.dtype != np.uint8:
-        return encode_deep(image, kind, metadata)
+    if quality is not None:
+        quality = whole_number(quality, "quality", 1, 100, ImageError)
+    try:
+        if kind == "TIFF" or image.dtype != np.uint8:
+            return encode_deep(image, kind, metadata)
+        return _encode_plain(image, kind, metadata, quality)
+    except MemoryError:
+        raise ImageError("The encoded picture does not fit the memory of this machine.") from None
+    except ImageError:
+        raise
+    except Exception as error:  # OSError, ValueError, struct.error, as each format likes
+        high, wide = image.shape[:2]
+        raise ImageError(
+            f"A picture of {wide}x{high} cannot be written as {kind} ({first_line(error)}); choose "
+            "another format."
+        ) from None
+
+
+def _encode_plain(
+    image: NDArray[np.uint8], kind: str, metadata: Metadata, quality: int | None
+) -> bytes:
+    """Encode 8 bits a channel by Pillow."""
+    from PIL import Image
+
     options = dict(_OPTIONS[kind])
     if quality is not None and "quality" in options:
-        if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
-            raise ImageError(f"quality must be a whole number of 1 to 100, not {quality!r}.")
         options["quality"] = quality
     if kind != "BMP":
         exif = metadata.exif
@@ -482,14 +537,7 @@ def encode_image(
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     buffer = io.BytesIO()
-    try:
-        Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
-    except Exception as error:  # OSError, ValueError, struct.error, as each format likes
-        high, wide = image.shape[:2]
-        raise ImageError(
-            f"A picture of {wide}x{high} cannot be written as {kind} ({first_line(error)}); choose "
-            "another format."
-        ) from None
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -546,5 +594,6 @@ def write_image(
         raise ImageError(f"{path}: {error}") from None
     try:
         write_atomically(path, data)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ImageError(f"{path!s:.300} cannot be written: {reason}.") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +56,14 @@ class Outcome:
     Attributes
     ----------
     done, skipped : int
+    hinted : int
+        Of those done, how many had hints.
     failed : list of (Path, str)
         Photo and why.
     """
 
     done: int = 0
+    hinted: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -84,14 +87,15 @@ def plan(
     """
     jobs: list[Job] = []
     for source in map(Path, sources):
-        if source.is_dir():
+        if _is(source.is_dir):
+            out_inside = source.resolve() in out_dir.resolve().parents
             found = sorted(
                 path
                 for path in source.rglob("*")
                 if path.suffix.lower() in READABLE
                 and path.is_file()
                 and not path.name.startswith(".")
-                and out_dir.resolve() not in path.resolve().parents
+                and not (out_inside and out_dir.resolve() in path.resolve().parents)
             )
             if not found:
                 raise ImageError(f"The folder {source} holds no picture ({', '.join(READABLE)}).")
@@ -107,13 +111,17 @@ def plan(
             )
     taken: dict[Path, Path] = {}
     for job in jobs:
-        target = job.target.resolve()
+        try:
+            target = job.target.resolve()
+        except (OSError, RuntimeError):  # a loop of links; it fails when its turn comes
+            target = job.target.absolute()
         if target in taken:
             raise ImageError(
                 f"{taken[target]} and {job.source} would both be written to {job.target}; colorize "
                 "them into different folders."
             )
-        if target == job.source.resolve():
+        same = _is(job.target.exists) and _is(lambda j=job: j.target.samefile(j.source))
+        if same or target == job.source.resolve():
             raise ImageError(f"{job.source} would be written over itself; name another --out-dir.")
         taken[target] = job.source
     return jobs
@@ -122,12 +130,21 @@ def plan(
 def _hint_file(folder: Path | None, place: Path) -> Path | None:
     if folder is None:
         return None
-    for suffix in HINT_SUFFIXES:
-        # Beside its place in the tree, or all in one folder.
-        for name in (place.with_suffix(suffix), Path(place.stem + suffix)):
-            if (folder / name).is_file():
-                return folder / name
+    # At its place in the tree first, then all in one folder.
+    for name in (place, Path(place.name)):
+        for suffix in HINT_SUFFIXES:
+            path = folder / name.with_suffix(suffix)
+            if _is(path.is_file):
+                return path
     return None
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """What a path is, False where the system refuses to say."""
+    try:
+        return test()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def fit_hints(hints: Hints, width: int, height: int) -> Hints:
@@ -200,10 +217,11 @@ def run_jobs(
                 bar.write(f"note: {job.source}: {note}")
             write_image(job.target, pixels, photo.metadata, quality=quality)
             outcome.done += 1
+            outcome.hinted += len(hints) > 0
         except ColorizationError as error:
             outcome.failed.append((job.source, str(error)))
             bar.write(f"error: {error}")
-        except (MemoryError, OSError) as error:
+        except Exception as error:  # whatever it is, the photos after it are not to blame
             outcome.failed.append((job.source, str(error)))
             bar.write(f"error: {job.source}: {type(error).__name__}: {error}")
         bar.advance()
@@ -254,7 +272,7 @@ class _Bar:
             seconds = time.monotonic() - self.started
             rate = f"{seconds / self.count:.1f} s each  " if self.count else ""
             line = f"[{'#' * done}{'.' * (24 - done)}] {self.count}/{self.total}  {rate}{name}"
-            self.stream.write("\r" + line[: max(20, width - 1)] + "\x1b[K")
+            self.stream.write("\r" + line[: width - 1].ljust(width - 1))
             self.stream.flush()
 
     def advance(self, count: int = 1) -> None:
@@ -262,10 +280,15 @@ class _Bar:
         self.show(self.name)
 
     def write(self, text: str) -> None:
-        self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
+        self._clear()
+        self.stream.write(text + "\n")
         self.show(self.name)
 
     def close(self) -> None:
+        self._clear()
+        self.stream.flush()
+
+    def _clear(self) -> None:
+        # Blanks, not an escape sequence: Windows consoles print those.
         if self.live:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+            self.stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")

@@ -53,7 +53,8 @@ def network_size(height: int, width: int, target: int = 256) -> tuple[int, int]:
 
     def sides(length: float) -> list[int]:
         below = int(length // MULTIPLE) * MULTIPLE
-        return [min(max(s, MULTIPLE), 4 * target) for s in (below, below + MULTIPLE)]
+        longest = 4 * target // MULTIPLE * MULTIPLE
+        return [min(max(s, MULTIPLE), longest) for s in (below, below + MULTIPLE)]
 
     choices = [(h, w) for h in sides(target * ratio) for w in sides(target / ratio)]
 

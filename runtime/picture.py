@@ -50,10 +50,6 @@ class Picture:
                 f"The image must be uint8, uint16, or float32 of 0..1, not {image.dtype}; "
                 "convert it first."
             )
-        if not image.dtype.isnative:
-            raise ImageError(
-                "The image's byte order is foreign; use image.astype(image.dtype.type)."
-            )
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.ndim not in (2, 3) or not 1 <= channels <= 4:
             raise ImageError(
@@ -138,7 +134,13 @@ class Picture:
         if shares.shape[1] != self.height:
             by_rows = RowResampler(shares, taps(shares.shape[1], self.height, upsampling))
         channels = 3 if self._alpha is None else 4
-        out = np.empty((self.height, self.width, channels), self.dtype)
+        try:
+            out = np.empty((self.height, self.width, channels), self.dtype)
+        except MemoryError:
+            raise ImageError(
+                f"The result of {self.width}x{self.height} pixels does not fit the memory; "
+                "colorize the photo in parts, or on a larger machine."
+            ) from None
 
         def work(rows: slice) -> None:
             Y = self._Y(rows)

@@ -88,14 +88,15 @@ def hint_report(
         Size of the image that the hints refer to.
     """
     owner = hints.owners(height, width, *L.shape)
-    wanted, cells = hints.rasterize(height, width, *L.shape)
+    cells = owner >= 0
     if not len(hints):
         return HintReport(())
     light, number = L[cells][None], owner[cells]
+    wanted = lab_from_rgb(hints.colors[None])[0, number, 1:]
     # As pictures show them: clipped to sRGB.
     got, want = (
         lab_from_rgb(rgb_from_lab(light, np.ascontiguousarray(c)[None]))[0]
-        for c in (np.moveaxis(ab, 0, -1)[cells], wanted[cells])
+        for c in (np.moveaxis(ab, 0, -1)[cells], wanted)
     )
     differences = ciede2000(want, got)
     count = np.bincount(number, minlength=len(hints))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import HintError, ImageError
+from runtime.errors import HintError, ImageError, whole_number
 from runtime.hints import AnyHint, Hints
 from runtime.layout import network_size, pack_input
 from runtime.picture import Picture, fit_within, shrunk
@@ -21,9 +21,11 @@ from runtime.suggest import suggest_colors
 if TYPE_CHECKING:
     from runtime.colorizer import Colorizer
 
-# What undo remembers: so many steps, of so many hints together.
-_UNDO_STEPS, _UNDO_HINTS = 1000, 2_000_000
-_PREVIEW_SIZES = 4  # preview sizes that are kept ready; an application has one or two
+# What undo remembers: so many steps, of so many bytes together.
+_UNDO_STEPS, _UNDO_BYTES = 1000, 200_000_000
+# Previews that are kept ready: so many sizes, of so many pixels together. An application has one
+# or two.
+_PREVIEW_SIZES, _PREVIEW_PIXELS = 4, 8_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,14 +215,16 @@ class Session:
         ImageError
             If `max_side` is no whole number of at least 1.
         """
-        if isinstance(max_side, bool) or not isinstance(max_side, int) or max_side < 1:
-            raise ImageError(f"max_side must be a whole number of at least 1, not {max_side!r}.")
+        max_side = whole_number(max_side, "max_side", 1, 1 << 31, ImageError)
         size = fit_within(self.height, self.width, max_side)
         with self._lock:
             if self._shown is None or self._shown[:2] != (self._state, size):
                 small = self._small.pop(size, None) or shrunk(self._picture, *size)
                 self._small[size] = small  # at the end: the one used last
-                while len(self._small) > _PREVIEW_SIZES:
+                while len(self._small) > 1 and (
+                    len(self._small) > _PREVIEW_SIZES
+                    or sum(h * w for h, w in self._small) > _PREVIEW_PIXELS
+                ):
                     self._small.pop(next(iter(self._small)))
                 self._shown = self._state, size, small.join(self._predicted())
             return self._shown[2].copy()
@@ -257,8 +261,7 @@ class Session:
         HintError
             If the place lies outside the photo, or `k` is no such number.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 16:
-            raise HintError(f"k must be a whole number of 1 to 16, not {k!r}.")
+        k = whole_number(k, "k", 1, 16, HintError)
         from runtime.shapes import Hint
 
         place = Hint(x, y, (128, 128, 128))
@@ -281,9 +284,9 @@ class Session:
 
     def _change(self, state: _State) -> None:
         self._done.append(self._state)
-        held = sum(len(past.hints) for past in self._done)
-        while len(self._done) > _UNDO_STEPS or (len(self._done) > 1 and held > _UNDO_HINTS):
-            held -= len(self._done.pop(0).hints)
+        held = sum(past.hints.nbytes for past in self._done)
+        while len(self._done) > _UNDO_STEPS or (len(self._done) > 1 and held > _UNDO_BYTES):
+            held -= self._done.pop(0).hints.nbytes
         self._undone.clear()
         self._state = state
 

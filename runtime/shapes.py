@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -18,6 +19,8 @@ from runtime.tiles import row_tiles
 MAX_POINTS = 1 << 16
 """Most points of one stroke or polygon."""
 
+_FAR = 1 << 31  # beyond any image
+
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 Color = tuple[int, int, int]
 Cells = tuple[NDArray[Any], ...]
@@ -28,7 +31,7 @@ def parse_color(color: Any) -> Color:
     """ "#rrggbb" or three whole numbers of 0..255 to a tuple, or `HintError`."""
     if isinstance(color, str):
         if not _HEX.fullmatch(color):
-            raise HintError(f"A hint's color must look like '#rrggbb', not {color!r}.")
+            raise HintError(f"A hint's color must look like '#rrggbb', not {color!r:.60}.")
         return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
     try:
         values = tuple(operator.index(v) for v in color)
@@ -36,7 +39,8 @@ def parse_color(color: Any) -> Color:
         values = ()
     if len(values) != 3 or not all(0 <= v <= 255 for v in values):
         raise HintError(
-            f"A hint's color must be '#rrggbb' or three whole numbers of 0 to 255, not {color!r}."
+            f"A hint's color must be '#rrggbb' or three whole numbers of 0 to 255, not "
+            f"{color!r:.60}."
         )
     return values
 
@@ -46,21 +50,24 @@ def whole(value: Any, what: str) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
-        raise HintError(f"A hint's {what} must be a whole number, not {value!r}.") from None
+        raise HintError(f"A hint's {what} must be a whole number, not {value!r:.60}.") from None
+
+    # A number of thousands of digits cannot even be quoted.
+    return max(-_FAR, min(number, _FAR))
 
 
 def _place(x: int, y: int) -> None:
     if x < 0 or y < 0:
         raise HintError(f"A hint's place must not be negative, but is ({x}, {y}).")
-    if max(x, y) >= 1 << 31:
+    if max(x, y) >= _FAR:
         raise HintError(f"A hint's place ({x}, {y}) is outside any image.")
 
 
 def _extent(value: int, what: str) -> None:
-    if not 1 <= value < 1 << 31:
-        raise HintError(f"A hint's {what} must be at least 1, but is {value}.")
+    if not 1 <= value < _FAR:
+        raise HintError(f"A hint's {what} must be at least 1 and below {_FAR}, but is {value}.")
 
 
 class _Colored:
@@ -307,6 +314,8 @@ class Region(Shape):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):
             return NotImplemented
+        if self is other:
+            return True
         same = (self.color, self.points, self.origin) == (other.color, other.points, other.origin)
         if self.mask is None or other.mask is None:
             return same and self.mask is other.mask
@@ -336,8 +345,22 @@ class Region(Shape):
         """The same region with its anchor at another pixel."""
         if self.points is not None:
             return replace(self, points=_shift(self.points, x, y))
+        assert self.mask is not None
         place = self.origin[0] + x - self.anchor[0], self.origin[1] + y - self.anchor[1]
-        return replace(self, origin=place)
+        moved = Region._sharing(self.color, self.mask, place)
+        _place(*moved.origin)
+        _place(*moved.extent)
+        return moved
+
+    @classmethod
+    def _sharing(
+        cls, color: Color | str, mask: NDArray[np.bool_], origin: tuple[int, int]
+    ) -> Region:
+        """A region of a mask that is trimmed and read-only already: not copied."""
+        self = cls.__new__(cls)
+        for name, value in (("color", color), ("points", None), ("mask", mask), ("origin", origin)):
+            object.__setattr__(self, name, value)
+        return self
 
     def scaled(self, fx: float, fy: float) -> Region:
         """The same region in an image resized by these factors."""
@@ -373,10 +396,18 @@ class Region(Shape):
         for tile in row_tiles((high, wide)):
             share += rows[:, tile] @ (self.mask[tile].astype(np.float32) @ columns.T)
         covered = np.zeros((cells_high, cells_wide), np.bool_)
-        # A thin mask covers half of no cell: then the cells that it covers most.
-        part = share >= min(0.5, float(share.max())) - 1e-6
+        part = share >= 0.5 - 1e-6
+        # What is thin covers half of no cell: where nothing near is filled, every cell touched is.
+        near = cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+        part |= (share > 1e-6) & ~near
         covered[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
         return covered
+
+
+@lru_cache(maxsize=64)
+def cells_of(shape: Shape, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
+    """`Shape.cover`, remembered: in a session most shapes stay while one is edited."""
+    return shape.cover(height, width, cells_high, cells_wide)
 
 
 def _overlaps(start: int, count: int, scale: float, cells: int) -> tuple[int, NDArray[np.float32]]:

@@ -83,6 +83,14 @@ def suggest_colors(
     return colors
 
 
+def _in_pieces(run: Run, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Run several inputs, as many at once as make four of the usual size: what they need is
+    memory, in proportion to their area."""
+    at_once = max(1, 4 * 256 * 256 // inputs[0][0, 0].size)
+    parts = [inputs[i : i + at_once] for i in range(0, len(inputs), at_once)]
+    return np.concatenate([run(np.concatenate(part)) for part in parts])
+
+
 def _varied(
     run: Run,
     L: NDArray[np.float32],
@@ -96,7 +104,7 @@ def _varied(
     kept += [hints[:0]] if len(hints) else []
     if kept:
         inputs = [pack_input(L, *some.rasterize(*image_size, *L.shape)) for some in kept]
-        yield from run(np.concatenate(inputs))[:, :, row, column]
+        yield from _in_pieces(run, inputs)[:, :, row, column]
 
 
 def _palette(
@@ -133,7 +141,7 @@ def _tried(
     for color in circle:
         given[row, column] = color
         inputs.append(pack_input(L, given, mask))
-    results = run(np.concatenate(inputs))
+    results = _in_pieces(run, inputs)
     # How far towards the colour its surroundings went.
     around = np.s_[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9]
     moved = (results - ab)[:, :, *around].mean((2, 3))

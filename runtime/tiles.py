@@ -29,7 +29,7 @@ def cores() -> int:
 def for_each(work: Callable[[slice], None], tiles: Sequence[slice], threads: int | None) -> None:
     """Do `work` on every tile, on up to `threads` threads (None: one a core).
 
-    The first exception is raised, after the tiles that were begun have ended.
+    An exception is raised after the tiles that were begun have ended; no others are begun.
     """
     workers = min(threads or cores(), len(tiles))
     if workers <= 1:
@@ -39,5 +39,9 @@ def for_each(work: Callable[[slice], None], tiles: Sequence[slice], threads: int
     # A pool of its own: nothing is left over that a fork could break, and starting it costs less
     # than a tenth of a millisecond.
     with ThreadPoolExecutor(workers, "hscaunet") as pool:
-        for done in [pool.submit(work, tile) for tile in tiles]:
-            done.result()
+        try:
+            for done in [pool.submit(work, tile) for tile in tiles]:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

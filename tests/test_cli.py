@@ -148,9 +148,11 @@ def test_a_folder_goes_on_past_bad_files_and_ends_with_a_summary(folder, tiny_on
     paths = [str(folder / "in"), "--out-dir", str(folder / "out")]
     assert main([*paths, "--hints-dir", str(folder / "hints"), *options]) == 1
     said = capsys.readouterr()
-    assert "3 of 4 colorized, 1 failed" in said.out
+    assert "3 of 4 colorized, 3 with hints, 1 failed" in said.out
     assert said.err.count("broken.png") == 2  # when it happened, and at the end
-    written = sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*.*"))
+    written = sorted(
+        p.relative_to(folder / "out").as_posix() for p in (folder / "out").rglob("*.*")
+    )
     assert written == ["a.png", "b.jpg", "sub/a.tif"]
     colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
     grey = read_image(folder / "in" / "a.png")
@@ -172,7 +174,7 @@ def test_a_run_goes_on_where_an_earlier_one_stopped(folder, tiny_onnx, capsys):
     before = (folder / "out" / "a.png").stat().st_mtime_ns
     assert main([*files, *out, "--skip-existing", *options]) == 0
     assert (folder / "out" / "a.png").stat().st_mtime_ns == before
-    assert "1 of 2 colorized, 1 were there already" in capsys.readouterr().out
+    assert "1 of 2 colorized, 0 with hints, 1 were there already" in capsys.readouterr().out
 
 
 def test_depth_and_alpha_that_a_format_cannot_hold_are_said_to_be_lost(tmp_path, tiny_onnx, capsys):
@@ -274,3 +276,48 @@ def test_progress_is_shown_on_a_terminal_only(folder, tiny_onnx):
         assert (outcome.done, len(outcome.failed)) == (3, 1)
         assert ("[####" in stream.getvalue()) == shown
         assert "error: " in stream.getvalue()
+
+
+def test_photos_and_results_may_lie_in_folders_around_each_other(folder):
+    photos = folder / "in"
+    assert len(plan([str(photos)], folder)) == 4  # DIR lies above: nothing is left out
+    inside = photos / "colour"
+    inside.mkdir()
+    write_image(inside / "old.png", np.zeros((4, 4), np.uint8))
+    assert len(plan([str(photos)], inside)) == 4  # earlier results are no photos
+    hints = plan([str(photos)], folder / "x", hints_dir=folder / "hints")
+    found = {j.source.name: j.hints and j.hints.name for j in hints}
+    assert found == {
+        "a.png": "a.hints.json",
+        "b.jpg": "b.json",
+        "broken.png": None,
+        "old.png": None,
+        "a.tif": "a.hints.json",
+    }
+    Hints([Hint(1, 1, "#000000")]).save(folder / "hints" / "sub" / "a.json")
+    nearer = plan([str(photos)], folder / "x", hints_dir=folder / "hints")[-1].hints
+    assert nearer == folder / "hints" / "sub" / "a.json"
+
+
+def test_whatever_happens_to_one_photo_the_others_go_on(folder, tiny_onnx, monkeypatch):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
+    whole = colorizer.colorize
+    monkeypatch.setattr(
+        colorizer,
+        "colorize",
+        lambda image, hints: 1 / 0 if image.dtype == np.uint16 else whole(image, hints),
+    )
+    jobs = plan([str(folder / "in")], folder / "out")
+    outcome = run_jobs(jobs, colorizer, max_pixels=10**6, stream=io.StringIO())
+    assert (outcome.done, len(outcome.failed)) == (2, 2)
+
+
+def test_names_that_the_console_cannot_show_do_not_end_the_run(tmp_path, tiny_onnx):
+    write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
+    out = tmp_path / "写真.png"
+    result = run_python(
+        "-m", "runtime", str(tmp_path / "a.png"), "-o", str(out), "--model", str(tiny_onnx),
+        PYTHONIOENCODING="cp1252",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert out.exists()

@@ -11,9 +11,19 @@ import onnxruntime as ort
 import pytest
 from conftest import colorful, run_python
 
-from runtime import BackendError, Colorizer, Hint, HintError, Hints, ImageError, ModelError
+from runtime import (
+    BackendError,
+    ColorizationError,
+    Colorizer,
+    Hint,
+    HintError,
+    Hints,
+    ImageError,
+    ModelError,
+)
 from runtime import engines as engines_module
 from runtime.engines import BACKENDS, choose, open_engine
+from runtime.tiles import cores
 
 INSTALLED = {"onnxruntime", "openvino"}
 
@@ -260,3 +270,55 @@ def test_hints_go_to_other_processes_too():
         image_size=(9, 9),
     )
     assert pickle.loads(pickle.dumps(hints)) == hints
+
+
+def test_a_reopened_colorizer_is_opened_once_in_a_process(tiny_onnx):
+    first = Colorizer(tiny_onnx, backend="onnxruntime", threads=1, size=48)
+    assert pickle.loads(pickle.dumps(first)) is pickle.loads(pickle.dumps(first))
+
+
+def test_openvino_runs_calls_side_by_side_where_threads_are_given(tiny_onnx):
+    from runtime.engines import openvino
+
+    for threads, streams in ((1, cores()), (cores(), 1)):
+        compiled = openvino.Engine(tiny_onnx, device="cpu", threads=threads)._compiled
+        assert int(compiled.get_property("NUM_STREAMS")) == streams
+        assert int(compiled.get_property("INFERENCE_NUM_THREADS")) == cores()
+
+
+def test_auto_passes_over_an_engine_that_does_not_start(tiny_onnx, monkeypatch, caplog):
+    from runtime.engines import openvino
+
+    def broken(*args, **kwargs):
+        raise ModelError("Could not load the CPU plugin.")
+
+    monkeypatch.setattr(openvino, "Engine", broken)
+    assert Colorizer(tiny_onnx).backend == "onnxruntime"
+    assert "passed over: Could not load" in caplog.text
+
+
+def test_auto_works_beside_a_broken_onnxruntime(tiny_onnx, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert Colorizer(tiny_onnx).backend == "openvino"
+
+
+@pytest.mark.parametrize("size", [32, 50, 250, 257])
+@pytest.mark.parametrize("shape", [(10, 4000), (4000, 10), (100, 130)])
+def test_every_size_suits_every_shape(tiny_onnx, size, shape):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime")
+    assert colorizer.colorize(np.zeros(shape, np.uint8), size=size).shape == (*shape, 3)
+
+
+def test_wrong_calls_are_errors_of_ours(tiny_onnx):
+    colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=np.int64(64))
+    for call in (
+        lambda: colorizer.warm_up(0, 0),
+        lambda: colorizer.warm_up("a", 5),
+        lambda: colorizer.batch(None),
+        lambda: colorizer.batch([np.zeros((4, 4), np.uint8)], 5),
+        lambda: colorizer.predict([[1], [1, 2]]),
+        lambda: colorizer.open(np.zeros((4, 4), np.uint8)).preview(10**400),
+        lambda: Colorizer(session=colorizer._engine._session, threads="x"),
+    ):
+        with pytest.raises(ColorizationError):
+            call()

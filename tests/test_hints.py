@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from conftest import colorful
 
 from runtime import Hint, HintError, Hints, Region, Stroke
 from runtime.color import lab_from_rgb
@@ -398,3 +399,71 @@ def test_a_file_with_endless_shapes_is_refused():
     text = '{"format": "hscaunet-hints", "version": 2, "hints": [%s]}'
     with pytest.raises(HintError, match="more strokes and regions"):
         Hints.from_json(text % ",".join([row] * 10_001))
+
+
+def test_thin_masks_have_no_gaps():
+    slanted = np.zeros((1000, 1000), np.uint8)
+    cv2.line(slanted, (0, 0), (999, 900), 255, 1)
+    for mask in (np.eye(1000, dtype=bool), slanted):
+        cells = cells_of(Region("#ff0000", mask=mask), 1000, 1000, (256, 256))
+        assert set(np.nonzero(cells)[1]) == set(range(256))
+    line = np.zeros((1000, 1000), bool)
+    line[:, 500] = True
+    line[400:420, 490:520] = True  # with a blob on it
+    cells = cells_of(Region("#ff0000", mask=line), 1000, 1000, (256, 256))
+    assert set(np.nonzero(cells)[0]) >= set(range(256)) - {101, 108}
+
+
+def test_a_layer_that_is_painted_all_over_stays_within_a_million_hints(monkeypatch):
+    monkeypatch.setattr("runtime.hints.MAX_PIXEL_HINTS", 1000)
+    rgb = colorful(120, 160)
+    hints = Hints.from_layer(np.dstack([rgb, np.full((120, 160), 255, np.uint8)]))
+    assert len(hints) <= 1000
+    mask = hints.rasterize(120, 160, 24, 32)[1]
+    assert mask.all()
+    hints.check(120, 160)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    many = Hints([Stroke([(0, 0)], "#000000")] * 2001)
+    with pytest.raises(HintError, match="more than a hint file may hold"):
+        many.save(tmp_path / "h.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hints_that_lie_outside_their_own_image_are_not_scaled():
+    mask = np.ones((300, 300), bool)
+    hints = Hints([Region("#ff0000", mask=mask)], image_size=(1, 1))
+    with pytest.raises(HintError, match="outside the image of 1x1"):
+        hints.scaled(4000, 3000)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hints([], image_size=5),
+        lambda: Hints([], image_size="ab"),
+        lambda: Hints([], image_size=(0, 0)),
+        lambda: Hints([], image_size=(5, 5)).scaled(0, 0),
+        lambda: Hints([], image_size=(5, 5)).scaled("a", 1),
+        lambda: Hints.from_reference(np.zeros((4, 4, 3), np.uint8), [1, 2]),
+        lambda: Hints.from_reference(np.zeros((4, 4, 3), np.uint8), None),
+        lambda: Hints.from_image(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 0), np.uint8)),
+        lambda: Hints.from_json(None),
+        lambda: Hints.load(None),
+        lambda: Hints.load("a\0b"),
+        lambda: Hints().save("a\0b"),
+        lambda: Hint(10**5000, 0, "#000000"),
+        lambda: Hint(0, 0, "#" + "a" * 100_000),
+    ],
+)
+def test_wrong_arguments_are_errors_of_ours(make):
+    with pytest.raises(HintError) as caught:
+        make()
+    assert len(str(caught.value)) < 400
+
+
+def test_numbers_may_be_of_numpy():
+    assert Hint(np.int64(3), np.uint8(4), np.array([1, 2, 3]), np.int32(5)) == Hint(
+        3, 4, (1, 2, 3), 5
+    )

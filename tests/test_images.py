@@ -1,4 +1,5 @@
 import contextlib
+import os
 import struct
 
 import cv2
@@ -377,3 +378,78 @@ def test_the_largest_photo_is_the_callers_choice(tmp_path):
     with pytest.raises(ImageError, match="30x20 pixels, above the limit of 599"):
         read_image(tmp_path / "p.png", max_pixels=599)
     assert read_image(tmp_path / "p.png", max_pixels=600).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"planarconfig": "separate", "photometric": "rgb"}, "separate planes"),
+        ({"photometric": "minisblack", "extrasamples": ["unassalpha"]}, "alpha of a kind"),
+        ({"photometric": "rgb", "extrasamples": ["assocalpha"]}, "alpha of a kind"),
+    ],
+)
+def test_deep_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, options, message):
+    tifffile = pytest.importorskip("tifffile")
+    image = colorful(40, 52).astype(np.uint16) * 257
+    if "planarconfig" in options:
+        image = np.moveaxis(image, -1, 0)
+    elif "minisblack" in options["photometric"]:
+        image = image[..., :2]
+    else:
+        image = np.dstack([image, image[..., 0]])
+    tifffile.imwrite(tmp_path / "t.tif", np.ascontiguousarray(image), **options)
+    with pytest.raises(ImageError, match=message):
+        read_image(tmp_path / "t.tif")
+
+
+@pytest.mark.parametrize("path", [None, 5, "a\0b.png", "x" * 5000 + ".png"])
+def test_paths_that_are_none_are_errors_of_ours(path):
+    with pytest.raises(ImageError):
+        read_image(path)
+    with pytest.raises(ImageError):
+        write_image(path, np.zeros((4, 4), np.uint8))
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names here")
+    os.mkfifo(tmp_path / "p.png")
+    with pytest.raises(ImageError, match="no regular file"):
+        read_image(tmp_path / "p.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"exif": b"junk"}, {"exif": "x"}, {"icc": 5}, {"dpi": 300}, {"dpi": (0, 1)},
+     {"dpi": (float("nan"), 1)}, {"dpi": (1e12, 1)}, {"dpi": ("a", "b")}],
+)  # fmt: skip
+def test_wrong_metadata_is_said(options):
+    with pytest.raises(ImageError, match="Metadata"):
+        Metadata(**options)
+
+
+def test_wrong_calls_of_the_encoder_and_decoder_are_said():
+    rgb = colorful(8, 8)
+    for call in (
+        lambda: encode_image(rgb, "png"),
+        lambda: encode_image(rgb, None),
+        lambda: encode_image(rgb, "PNG", {"dpi": 3}),
+        lambda: encode_image(rgb, "TIFF", Metadata(exif=b"Exif\0\0junk")),
+        lambda: decode_photo(None),
+        lambda: decode_photo("x"),
+        lambda: decode_photo(encode_image(rgb, "PNG"), max_pixels="5"),
+    ):
+        with pytest.raises(ImageError):
+            call()
+    data = memoryview(encode_image(rgb, "PNG"))
+    assert np.array_equal(decode_photo(data).pixels, rgb)
+
+
+def test_a_16_bit_png_may_be_followed_by_something():
+    deep = colorful(8, 8).astype(np.uint16) * 257
+    assert np.array_equal(decode_photo(encode_image(deep, "PNG") + b"\0" * 20).pixels, deep)
+
+
+def test_names_of_many_bytes_can_be_written(tmp_path):
+    write_image(tmp_path / ("写" * 82 + ".png"), colorful(8, 8))
+    assert len(list(tmp_path.iterdir())) == 1

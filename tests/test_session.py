@@ -176,7 +176,7 @@ def test_threads_edit_one_session_without_losing_a_hint(tiny, photo):
 
 
 def test_undo_forgets_before_it_fills_the_memory(tiny, photo, monkeypatch):
-    monkeypatch.setattr("runtime.session._UNDO_HINTS", 50)
+    monkeypatch.setattr("runtime.session._UNDO_BYTES", 50 * 27)
     session = tiny.open(photo)
     for i in range(40):
         session.add(Hint(i, 0, "#000000"))
@@ -184,6 +184,18 @@ def test_undo_forgets_before_it_fills_the_memory(tiny, photo, monkeypatch):
     while session.undo():
         steps += 1
     assert 1 <= steps < 5
+
+
+def test_dragging_a_large_region_shares_its_mask(tiny, photo):
+    session = tiny.open(photo)
+    number = session.add(Region("#ff0000", mask=np.ones((60, 60), bool)))
+    first = session.hints[0].mask
+    for i in range(20):
+        session.move(number, i, i)
+    assert session.hints[0].mask is first
+    assert session.hints[0].anchor == (19, 19)
+    with pytest.raises(HintError):
+        session.move(number, 150, 5)
 
 
 def test_suggestions_are_distinct_colours_at_the_photos_lightness(lite):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, MissingDependencyError
+from runtime.errors import BackendError, MissingDependencyError, ModelError, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +64,21 @@ _ENGINES = {
 BACKENDS = tuple(_ENGINES)
 
 
-def _check_threads(threads: int | None) -> None:
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
-        raise BackendError(f"threads must be a whole number or None, not {threads!r}.")
-    if threads is not None and threads < 1:
-        raise BackendError(f"threads must be at least 1, not {threads}.")
-    if threads is not None and threads > MAX_THREADS:
-        raise BackendError(f"threads must be at most {MAX_THREADS}, not {threads}.")
+def check_threads(threads: int | None) -> int | None:
+    """`threads` if it is None or a number of threads, or `BackendError`."""
+    if threads is None:
+        return None
+    return whole_number(threads, "threads", 1, MAX_THREADS, BackendError)
 
 
 def _has_cuda() -> bool:
     """Whether ONNX Runtime is installed with its CUDA provider."""
     if not find_spec("onnxruntime"):
         return False
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except (ImportError, OSError):  # OSError: a shared library that does not load
+        return False
     return "CUDAExecutionProvider" in getattr(onnxruntime, "get_available_providers", lambda: ())()
 
 
@@ -135,8 +135,8 @@ def open_engine(
     """
     if device not in DEVICES:
         raise BackendError(f"There is no device {device!r}; choose one of {', '.join(DEVICES)}.")
-    _check_threads(threads)
-    if backend != "auto" and backend not in _ENGINES:
+    threads = check_threads(threads)
+    if not isinstance(backend, str) or (backend != "auto" and backend not in _ENGINES):
         raise BackendError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
         )
@@ -188,7 +188,14 @@ def _open_first(
                 ) from None
             log.warning("%s is installed but cannot be imported: %s", needs, error)
             continue
-        engine: Engine = opener(model, device=device, threads=threads, **more)
+        try:
+            engine: Engine = opener(model, device=device, threads=threads, **more)
+        except ModelError as error:
+            # It may be the engine, not the model; a bad model fails with the next one as well.
+            if last:
+                raise
+            log.warning("%s does not start and is passed over: %s", name, error)
+            continue
         if device == "auto" and engine.device == "cpu" and name != "openvino" and not last:
             # CUDA was hoped for and did not start: another engine may be faster on the CPU.
             continue

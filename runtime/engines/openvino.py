@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import BackendError, ModelError, first_line
 from runtime.onnx_file import read_model_file
+from runtime.tiles import cores
 
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16",
           "f16": "fp16"}  # fmt: skip
@@ -45,7 +46,10 @@ class Engine:
         # processor has units for it.
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = threads
+            # `threads` for each call; calls from several threads then run side by side.
+            streams = max(1, cores() // threads)
+            config["NUM_STREAMS"] = str(streams)
+            config["INFERENCE_NUM_THREADS"] = threads * streams
         if precision is not None:
             config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
         try:
