@@ -103,13 +103,13 @@ def measure(
     }
 
 
-def open_model(path: str, device: str = "auto") -> tuple[Method, Any]:
+def open_model(path: str, device: str = "auto", backend: str = "auto") -> tuple[Method, Any]:
     """Open a checkpoint or an ONNX file; also returns the network, if there is one in PyTorch."""
     from hscaunet.checkpoints import load_checkpoint
     from hscaunet.devices import pick_device
 
     if Path(path).suffix == ".onnx" or not Path(path).suffix:
-        return RuntimeMethod(path, device), None
+        return RuntimeMethod(path, device, backend), None
     place = pick_device(device)
     loaded = load_checkpoint(path)
     # Every run's newest checkpoint is called last.pt: its folder tells them apart.
@@ -231,6 +231,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="show the methods of earlier reports on the same photos and seed too")  # fmt: skip
     add("--seed", type=int, default=0, help="of the hints' places")
     add("--device", default="auto", help="cpu, cuda or auto")
+    add(
+        "--backend", default="auto", help="engine that runs ONNX files: auto, onnxruntime, openvino"
+    )
     add("--json", type=Path, metavar="OUT", help="write every figure, photo by photo")
     return parser
 
@@ -255,7 +258,7 @@ def _run(args: argparse.Namespace) -> None:
     methods: list[Method] = []
     network = None
     for path in dict.fromkeys(args.model):
-        method, opened = open_model(path, args.device)
+        method, opened = open_model(path, args.device, args.backend)
         while method.name in {other.name for other in methods}:
             method.name += "'"
         methods.append(method)

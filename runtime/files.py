@@ -22,6 +22,7 @@ def read_limited(
         Of the class `error`, if it is none, is larger, or cannot be read.
     """
     try:
+        path = os.fspath(path)  # a number would be taken for an open file of the application
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise error(f"{path} cannot be read: it is a folder.")

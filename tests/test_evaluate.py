@@ -22,6 +22,7 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     tiny_checkpoint, tiny_onnx, photo_folder, tmp_path, capsys
 ):
     options = ["--data", str(photo_folder), "--photos", "2", "--points", "0", "3"]
+    options += ["--backend", "onnxruntime"]
     report = tmp_path / "r.json"
     models = [str(tiny_checkpoint), str(tiny_onnx)]
     assert main([*models, *options, "--json", str(report)]) == 0

@@ -410,6 +410,14 @@ def test_paths_that_are_none_are_errors_of_ours(path):
         write_image(path, np.zeros((4, 4), np.uint8))
 
 
+def test_a_number_is_not_taken_for_an_open_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"x")
+    with open(tmp_path / "f", "rb") as file:
+        with pytest.raises(ImageError, match="cannot be read"):
+            read_image(file.fileno())
+        assert file.read() == b"x"  # neither read nor closed
+
+
 def test_pipes_and_devices_are_not_waited_for(tmp_path):
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes with names here")
