@@ -220,7 +220,11 @@ def _one(args: argparse.Namespace) -> int:
     hints = _hints(args, photo) + typed
     hints.check(height, width)
     colorizer = _open(args)
-    colored, report = colorizer.colorize_with_report(photo.pixels, hints)
+    report = None
+    if args.report:
+        colored, report = colorizer.colorize_with_report(photo.pixels, hints)
+    else:
+        colored = colorizer.colorize(photo.pixels, hints)
     target = Path("out" + (args.format or ".png")) if to_stdout else Path(args.output)
     pixels, notes = fit_target(colored, target)
     for note in (*photo.notes, *notes):
@@ -234,7 +238,7 @@ def _one(args: argparse.Namespace) -> int:
     out = sys.stderr if to_stdout else sys.stdout
     plural = "" if len(hints) == 1 else "s"
     print(f"{args.output}: {width}x{height}, {len(hints)} hint{plural}, {colorizer!r}", file=out)
-    if args.report:
+    if report is not None:
         for i, (hint, difference) in enumerate(zip(hints, report.differences, strict=True)):
             print(f"hint {i} at ({hint.x}, {hint.y}) {hint.hex}: {difference:.1f}", file=out)
         print(f"mean CIEDE2000 at the hints: {report.mean:.2f}", file=out)

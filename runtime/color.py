@@ -88,6 +88,15 @@ def _byte_of_linear() -> NDArray[np.uint8]:
     return np.rint(srgb_from_linear(np.arange(65536) / 65535.0) * 255).astype(np.uint8)
 
 
+def bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """sRGB values of any dtype of `linear_of` as 8 bits, rounded and clipped; any shape."""
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if values.dtype == np.float32:
+        return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return values
+
+
 def linear_of(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Linear light (0..1) of sRGB values: uint8, uint16, or float32 of 0..1; any shape."""
     if pixels.dtype == np.float32:

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import lab_from_rgb
+from runtime.color import bytes_of, lab_from_rgb
 from runtime.errors import HintError, whole_number
 from runtime.shapes import Hint, Region, Shape, Stroke, cells_of
 
@@ -497,15 +497,11 @@ def _size(image_size: Any) -> tuple[int, int]:
 
 
 def _bytes_of(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.uint16:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if values.dtype == np.float32:
-        if not np.isfinite(values).all():
-            raise HintError(f"The {what} holds NaN or infinity.")
-        return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    raise HintError(f"The {what} must be uint8, uint16 or float32, not {values.dtype}.")
+    if values.dtype not in (np.uint8, np.uint16, np.float32):
+        raise HintError(f"The {what} must be uint8, uint16 or float32, not {values.dtype}.")
+    if values.dtype == np.float32 and not np.isfinite(values).all():
+        raise HintError(f"The {what} holds NaN or infinity.")
+    return bytes_of(values)
 
 
 def _rgb_bytes(image: NDArray[Any], what: str, at: Any = ...) -> NDArray[np.uint8]:

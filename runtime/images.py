@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.color import bytes_of
 from runtime.errors import ImageError, first_line, whole_number
 from runtime.files import read_limited, write_atomically
 from runtime.headers import image_size
@@ -208,12 +209,12 @@ def _decode(data: bytes, opener: Any, name: str, max_pixels: int) -> Photo:
     # Pillow turns a TIFF upright while it decodes, and then forgets that it did.
     asked = _orientation(image) if image.format == "TIFF" else 1
     if isinstance(image, _DeepTiff) or (image.format == "PNG" and data[24] == 16):
-        pixels = _decode_deep(data, opener, image, name)
-        pixels, icc = to_srgb(pixels, image.info.get("icc_profile"), name, notes)
+        decoded = _decode_deep(data, opener, image, name)
     else:
         image.load()
-        pixels, icc = to_srgb(_plain(image, name), image.info.get("icc_profile"), name, notes)
-    exif, orientation = _read_exif(image, notes)
+        decoded = _plain(image, name)
+    pixels, icc = to_srgb(decoded, image.info.get("icc_profile"), name, notes)
+    exif, orientation = _read_exif(image, notes), _orientation(image)
     if not isinstance(image, _DeepTiff):  # OpenCV has turned those
         pixels = _upright(pixels, orientation)
     pixels = np.ascontiguousarray(pixels)
@@ -335,6 +336,7 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _orientation(image: Any) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none, or it is damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
         return int(orientation) if orientation in range(1, 9) else 1
@@ -342,8 +344,8 @@ def _orientation(image: Any) -> int:
         return 1
 
 
-def _read_exif(image: Any, notes: list[str]) -> tuple[bytes | None, int]:
-    """EXIF worth keeping, and the orientation to apply."""
+def _read_exif(image: Any, notes: list[str]) -> bytes | None:
+    """EXIF worth keeping."""
     from PIL import Image
 
     try:
@@ -366,10 +368,10 @@ def _read_exif(image: Any, notes: list[str]) -> tuple[bytes | None, int]:
             again = Image.Exif()
             again.load(data)
             dict(again)
-        return data, _orientation(image)
+        return data
     except Exception as error:  # as in decode_photo
         notes.append(f"Its EXIF data is damaged and was left out ({first_line(error)}).")
-        return None, _orientation(image)
+        return None
 
 
 def decode_image(
@@ -386,10 +388,9 @@ def decode_image(
 
 def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Any pixels of a `Photo` as (H, W, 3) uint8 RGB, without alpha."""
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    elif pixels.dtype == np.float32:
-        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
+    if pixels.dtype == np.float32:
+        pixels = np.nan_to_num(pixels)
+    pixels = bytes_of(pixels)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     light = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)

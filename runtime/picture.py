@@ -16,7 +16,7 @@ from runtime.resample import (
     resize_plane,
     taps,
 )
-from runtime.tiles import TILE_PIXELS, for_each, row_tiles
+from runtime.tiles import for_each, row_tiles
 
 UPSAMPLING = "lanczos3"
 """How ab is brought to full size; docs/geometry.md compares."""
@@ -66,8 +66,8 @@ class Picture:
         if self.dtype == np.float32:
             self._each(self._check_range)
 
-    def _each(self, work: Any, pixels: int = TILE_PIXELS) -> None:
-        for_each(work, row_tiles((self.height, self.width), pixels), self.threads)
+    def _each(self, work: Any) -> None:
+        for_each(work, row_tiles((self.height, self.width)), self.threads)
 
     def _check_range(self, rows: slice) -> None:
         low, high = float(self._light[rows].min()), float(self._light[rows].max())
@@ -94,7 +94,6 @@ class Picture:
         high, wide = min(height, self.height), min(width, self.width)
         small = np.empty((high, wide), np.float32)
         edges = np.linspace(0, self.height, high + 1)
-        edges[-1] = self.height
 
         def work(span: slice) -> None:
             borders = edges[span.start : span.stop + 1]
@@ -158,8 +157,7 @@ def shrunk(picture: Picture, height: int, width: int) -> Picture:
     """A smaller grey picture of the same lightness, for previews."""
     f = (picture.lightness(height, width) + np.float32(16)) / np.float32(116)
     Y = np.clip(Y_of_f(f), 0, 1)
-    small = _PlanePicture(Y, picture.threads)
-    return small
+    return _PlanePicture(Y, picture.threads)
 
 
 class _PlanePicture(Picture):

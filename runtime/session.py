@@ -16,6 +16,7 @@ from runtime.hints import AnyHint, Hints
 from runtime.layout import network_size, pack_input
 from runtime.picture import Picture, fit_within, shrunk
 from runtime.report import HintReport, hint_report
+from runtime.shapes import Hint
 from runtime.suggest import suggest_colors
 
 if TYPE_CHECKING:
@@ -262,8 +263,6 @@ class Session:
             If the place lies outside the photo, or `k` is no such number.
         """
         k = whole_number(k, "k", 1, 16, HintError)
-        from runtime.shapes import Hint
-
         place = Hint(x, y, (128, 128, 128))
         with self._lock:
             self._checked(Hints([place]))

@@ -168,6 +168,17 @@ def open_engine(
     return engine
 
 
+def _load(name: str) -> Any:
+    """The class of an engine, or `MissingDependencyError`."""
+    home, needs, how = _ENGINES[name]
+    try:
+        return import_module(home).Engine
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        raise MissingDependencyError(
+            f"The engine {name} needs {needs}, which cannot be imported ({error}): {how}."
+        ) from None
+
+
 def _open_first(
     choices: list[tuple[str, str]],
     model: Path,
@@ -177,16 +188,13 @@ def _open_first(
 ) -> tuple[Engine, str]:
     """Open with the first engine that works; with why it was that one."""
     for i, (name, why) in enumerate(choices):
-        home, needs, how = _ENGINES[name]
         last = i == len(choices) - 1
         try:
-            opener = import_module(home).Engine
-        except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+            opener = _load(name)
+        except MissingDependencyError as error:
             if last:
-                raise MissingDependencyError(
-                    f"The engine {name} needs {needs}, which cannot be imported ({error}): {how}."
-                ) from None
-            log.warning("%s is installed but cannot be imported: %s", needs, error)
+                raise
+            log.warning("%s is installed but cannot be imported: %s", name, error)
             continue
         try:
             engine: Engine = opener(model, device=device, threads=threads, **more)
@@ -215,12 +223,5 @@ def engine_of_session(session: Any) -> Engine:
     MissingDependencyError
         If ONNX Runtime is not installed.
     """
-    home, needs, how = _ENGINES["onnxruntime"]
-    try:
-        opener = import_module(home).Engine
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"A session needs {needs}, which cannot be imported ({error}): {how}."
-        ) from None
-    engine: Engine = opener.of_session(session)
+    engine: Engine = _load("onnxruntime").of_session(session)
     return engine
