@@ -64,36 +64,6 @@ def _fold(model: HSCAUNet) -> HSCAUNet:
     return model
 
 
-def _half(model: HSCAUNet) -> torch.nn.Module:
-    """The network in fp16 between fp32 inputs and outputs.
-
-    The guided form's interpolation stays fp32: its sums of hints and its division are what fp16
-    spoils first, and they cost little beside the convolutions.
-    """
-    import copy
-
-    from torch import nn
-
-    from runtime.layout import NEUTRAL
-
-    class Half(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            grid = copy.deepcopy(model.grid) if model.form == "guided" else None
-            self.net = model.half()
-            if grid is not None:  # not .float(): its numbers would stay rounded
-                self.net.grid = grid
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            half = x.half()
-            if model.form == "published":
-                return self.net(half).float()
-            base = self.net.interpolate(x)
-            return base + self.net.correct(half, base.half()).float() + NEUTRAL
-
-    return Half()
-
-
 def build_onnx(
     model: HSCAUNet, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
 ) -> onnx.ModelProto:
@@ -122,8 +92,6 @@ def build_onnx(
     from torch.export import Dim
 
     folded: torch.nn.Module = _fold(model)
-    if precision == "fp16":
-        folded = _half(folded)  # type: ignore[arg-type]
     example = torch.zeros(2, 4, 64, 96)
     shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
     with warnings.catch_warnings(), torch.inference_mode():
@@ -145,7 +113,11 @@ def build_onnx(
     proto: onnx.ModelProto = program.model_proto
     _strip(proto)
     _name_dimensions(proto)
-    if weights == "fp16" and precision == "fp32":
+    if precision == "fp16":
+        from export.precision import to_half
+
+        proto, _ = to_half(proto, feeds(proto))
+    elif weights == "fp16":
         _store_half(proto)
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
@@ -233,6 +205,14 @@ def check_inputs(size: tuple[int, int] = (256, 256)) -> dict[str, NDArray[np.flo
         "batch of 3, 192x128": np.concatenate([corner, corner[..., ::-1], corner[:, :, ::-1]]),
         "80x144": odd,
     }
+
+
+def feeds(proto: onnx.ModelProto) -> list[dict[str, NDArray[np.generic]]]:
+    """The `check_inputs` as ONNX Runtime takes them, from input name to array."""
+    import numpy as np
+
+    name = proto.graph.input[0].name
+    return [{name: np.ascontiguousarray(x)} for x in check_inputs().values()]
 
 
 def measure(proto: onnx.ModelProto, model: HSCAUNet) -> list[Check]:

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Sums over the whole picture are kept in units of this many pixels, so that they fit fp16.
-_GLOBAL_UNIT = 64.0
+# Sums over a cell are kept in units of its side in pixels, and sums over the whole picture in units
+# of the largest side, so that a lone hint and a cell full of them both fit fp16. All are powers of
+# two: in fp32 not one bit changes.
+_SMALLEST_SIDE, _LARGEST_SIDE = 4, 64
 
 
 def _mean(x: Tensor, radius: int) -> Tensor:
@@ -141,29 +143,30 @@ class _Pass(nn.Module):
         # on to cells of 8 ... 64 px. avg_pool2d, unlike a sum, exports as one node.
         planes = torch.cat([mask, ab * mask], 1)
         pooled = [
-            F.avg_pool2d(share * planes[:, i : i + 1], 4) * 16 for i in range(planes.shape[1])
+            F.avg_pool2d(share * planes[:, i : i + 1], _SMALLEST_SIDE) * _SMALLEST_SIDE
+            for i in range(planes.shape[1])
         ]
         cells = torch.stack(pooled, 1).flatten(0, 1)  # (3N, K, H / 4, W / 4)
         pyramid = [cells]
         for _ in range(self.levels - 1):
             # One more row and column of zeros make the size round up; they add nothing.
-            cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 4
+            cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 2
             pyramid.append(cells)
 
-        whole = cells.sum((2, 3), keepdim=True) / _GLOBAL_UNIT
+        whole = cells.sum((2, 3), keepdim=True)
         count, total = self._split(whole)
         seen, summed = count.sum(2, keepdim=True), total.sum(2, keepdim=True)
-        estimate = summed / seen.clamp_min(1 / _GLOBAL_UNIT)  # the mean of all hints, or 0
+        estimate = summed / seen.clamp_min(1 / _LARGEST_SIDE)  # the mean of all hints, or 0
         spread = F.conv2d(whole, self._bin_kernel(0)[:, :, None, None])
         count, total = self._split(spread)
-        weight = self.log_lambda[0].exp() / _GLOBAL_UNIT
+        weight = self.log_lambda[0].exp() / _LARGEST_SIDE
         estimate = (total + weight * estimate) / (count + weight)
         for level, cells in enumerate(reversed(pyramid), start=1):
             count, total = self._split(F.conv2d(cells, self._cell_kernel(level), padding=1))
             if level > 1:
                 estimate = self._enlarge(estimate, 2)
                 estimate = estimate[..., : cells.shape[2], : cells.shape[3]]
-            weight = self.log_lambda[level].exp()
+            weight = self.log_lambda[level].exp() / (2 * _LARGEST_SIDE >> level)
             estimate = (total + weight * estimate) / (count + weight)
         fine = self._enlarge(estimate, 4)
         return (fine * share[:, None]).sum(2)

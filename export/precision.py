@@ -1,0 +1,276 @@
+"""Half precision in an ONNX graph: which nodes, how far their values reach, and the conversion.
+
+TensorRT 11 takes the precision from the graph alone, so what is half here is half there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runtime.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+FP16_MAX = 65504.0
+"""Largest finite number of half precision (IEEE 754 binary16)."""
+
+HEADROOM = 4.0
+"""A node stays in float if its values came within this factor of `FP16_MAX`."""
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+# Weights by which the first and the last convolution of the U-Net are found in any export.
+_FIRST, _LAST = "inc.double_conv.0.weight", "outc.conv.weight"
+
+# Of these only the first input holds values; the others are sizes and scales of fixed types.
+_ONE_VALUE = {"Resize", "Slice", "Expand", "Reshape"}
+
+
+@dataclass(frozen=True)
+class HalfReport:
+    """What a conversion to half precision did.
+
+    Attributes
+    ----------
+    convolutions, half : int
+        Convolutions in the graph, and how many of them compute in half precision.
+    largest : float
+        Largest absolute value that a tensor which is half now had, when measured in float.
+    at : str
+        Name of that tensor.
+    kept : tuple of str
+        Nodes left in float because their values came too near to `FP16_MAX`.
+    """
+
+    convolutions: int
+    half: int
+    largest: float
+    at: str
+    kept: tuple[str, ...]
+
+
+def restore_floats(proto: onnx.ModelProto) -> None:
+    """Undo the storage of weights as fp16 in an fp32 graph: float initializers, no Cast behind."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    stored = {t.name: t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    kept = []
+    for node in proto.graph.node:
+        tensor = stored.get(node.input[0]) if node.op_type == "Cast" else None
+        if tensor is None or node.attribute[0].i != onnx.TensorProto.FLOAT:
+            kept.append(node)
+            continue
+        value = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(value, node.output[0]))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+
+
+def half_nodes(proto: onnx.ModelProto) -> set[str]:
+    """Names of the nodes that half precision serves: the U-Net, and all convolutions.
+
+    What leads to the U-Net stays in float: Lab, the interpolation's sums over hints, quotients and
+    variances. So does what follows: the sum with the interpolation, and Lab again.
+
+    Raises
+    ------
+    ModelError
+        If the graph does not hold the network of this project.
+    """
+    makers = {name: node for node in proto.graph.node for name in node.output}
+
+    def with_weight(name: str) -> onnx.NodeProto:
+        for node in proto.graph.node:
+            if name in node.input:
+                return node
+        raise ModelError(
+            f"The graph has no convolution with the weight {name}; export it with "
+            "python -m export.onnx."
+        )
+
+    def leading_to(node: onnx.NodeProto) -> set[str]:
+        found: set[str] = set()
+        todo = [node]
+        while todo:
+            one = todo.pop()
+            if one.name not in found:
+                found.add(one.name)
+                todo += [makers[name] for name in one.input if name in makers]
+        return found
+
+    first, last = with_weight(_FIRST), with_weight(_LAST)
+    unet = leading_to(last) - leading_to(first) | {first.name}
+    return unet | {node.name for node in proto.graph.node if node.op_type in CONVOLUTIONS}
+
+
+def float_tensors(proto: onnx.ModelProto) -> set[str]:
+    """Names of all fp32 tensors of a graph."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    names = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    return names | {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+
+
+def largest_values(
+    proto: onnx.ModelProto, names: Iterable[str], inputs: Iterable[Mapping[str, NDArray[np.generic]]]
+) -> dict[str, float]:
+    """Largest absolute value of tensors over some inputs, run in ONNX Runtime.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Tensors, any within the graph.
+    inputs : iterable of mapping
+        From input name to array.
+
+    Returns
+    -------
+    dict of str to float
+        Infinity where a value is not finite.
+    """
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(proto)
+    made = {name for node in proto.graph.node for name in node.output}
+    wanted = sorted(made.intersection(names))
+    del watched.graph.output[:]
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in wanted
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    largest = dict.fromkeys(wanted, 0.0)
+    for feed in inputs:
+        for name, value in zip(wanted, session.run(wanted, dict(feed)), strict=True):
+            top = float(np.abs(value).max(initial=0.0))
+            largest[name] = max(largest[name], top if np.isfinite(top) else np.inf)
+    return largest
+
+
+def to_half(
+    proto: onnx.ModelProto, inputs: Iterable[Mapping[str, NDArray[np.generic]]]
+) -> tuple[onnx.ModelProto, HalfReport]:
+    """The same graph with `half_nodes` in half precision, its inputs and outputs as they were.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        An fp32 graph of this project; it is left as it is.
+    inputs : iterable of mapping
+        What to measure the reach of its values on, from input name to array.
+
+    Raises
+    ------
+    ModelError
+        If the graph is not one of this project.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    restore_floats(model)
+    graph = model.graph
+    floats = float_tensors(model)
+    chosen = half_nodes(model)
+    made = {name for n in graph.node if n.name in chosen for name in (*n.output, *n.input)}
+    reach = largest_values(model, made & floats, inputs)
+    kept = set()
+    for node in graph.node:
+        values = [reach[name] for name in (*node.input, *node.output) if name in reach]
+        # Written so that infinity counts as too much.
+        if node.name in chosen and values and not max(values) * HEADROOM < FP16_MAX:
+            kept.add(node.name)
+    chosen -= kept
+
+    constants = {t.name: t for t in graph.initializer}
+    halves: dict[str, str] = {}  # a float tensor's name to that of its half
+    only_half: set[str] = set()  # made in half; its float is made when somebody asks
+    nodes: list[onnx.NodeProto] = []
+    added: list[onnx.TensorProto] = []
+
+    def cast(name: str, to: str, kind: int) -> None:
+        nodes.append(helper.make_node("Cast", [name], [to], f"{to}.cast", to=kind))
+
+    def half_of(name: str) -> str:
+        if name not in halves:
+            halves[name] = f"{name}.half"
+            if name in constants:
+                added.append(_half_constant(constants[name], halves[name]))
+            else:
+                cast(name, halves[name], TensorProto.FLOAT16)
+        return halves[name]
+
+    def float_of(name: str) -> str:
+        if name in only_half:
+            only_half.remove(name)
+            cast(halves[name], name, TensorProto.FLOAT)
+        return name
+
+    for node in graph.node:
+        if node.name not in chosen:
+            for name in node.input:
+                float_of(name)
+            nodes.append(node)
+            continue
+        count = 1 if node.op_type in _ONE_VALUE else len(node.input)
+        for i, name in enumerate(node.input):
+            if name in floats:
+                node.input[i] = half_of(name) if i < count else float_of(name)
+        for i, name in enumerate(node.output):
+            if name in floats:
+                halves[name] = node.output[i] = f"{name}.half"
+                only_half.add(name)
+        nodes.append(node)
+    for value in graph.output:
+        float_of(value.name)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(added)
+    used = {name for node in graph.node for name in node.input}
+    wanted = [t for t in graph.initializer if t.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(wanted)
+    for entry in model.metadata_props:
+        if entry.key == "precision":
+            entry.value = "fp16"
+    inside = {name: reach[name] for name in made & reach.keys() if name in halves}
+    at = max(inside, key=inside.__getitem__, default="")
+    convolutions = [n for n in graph.node if n.op_type in CONVOLUTIONS]
+    return model, HalfReport(
+        convolutions=len(convolutions),
+        half=sum(n.name in chosen for n in convolutions),
+        largest=inside.get(at, 0.0),
+        at=at,
+        kept=tuple(sorted(kept)),
+    )
+
+
+def _half_constant(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    import numpy as np
+    from onnx import numpy_helper
+
+    value = numpy_helper.to_array(tensor)
+    half = value.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ModelError(
+            f"{tensor.name} holds {np.abs(value).max():g}, more than half precision can "
+            f"({FP16_MAX:g}); build this model as fp32."
+        )
+    return numpy_helper.from_array(half, name)
