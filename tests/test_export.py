@@ -55,7 +55,7 @@ def test_fp16_computes_in_half_precision_and_stays_close(tiny_checkpoint, tmp_pa
     half = [n for n in convolutions if kinds.get(n.input[1]) == onnx.TensorProto.FLOAT16]
     assert len(half) >= 18
     assert proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    colorizer = Colorizer(output, device="cpu")
+    colorizer = Colorizer(output, backend="onnxruntime", device="cpu")
     assert colorizer.metadata["precision"] == "fp16"
     assert colorizer.precision == "fp32"  # what ONNX Runtime's CPU kernels compute in
 
