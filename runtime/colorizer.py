@@ -46,11 +46,13 @@ class Colorizer:
     Parameters
     ----------
     model : str or path, optional
-        Name of a bundled model or path of an ONNX file of this project; None is the bundled
+        Name of a bundled model, path of an ONNX file of this project, or path of an engine file
+        (``.engine``, ``.plan``) that ``python -m export.trt`` built from one; None is the bundled
         default.
     backend : str
         Engine: "auto" (the fastest that is installed for the device, see
-        `runtime.engines.choose`) or its name: "onnxruntime", "openvino".
+        `runtime.engines.choose`) or its name: "onnxruntime", "openvino", "tensorrt". An engine
+        file is run by TensorRT whatever "auto" would take.
     device : {"auto", "cpu", "cuda"}
         "auto" takes CUDA where it works, else the CPU, and says which in the log. A device that
         is asked for by name is used, or `BackendError` is raised.
@@ -65,6 +67,9 @@ class Colorizer:
     session : onnxruntime.InferenceSession, optional
         Use this one, opened by the application from a model of this project, instead of opening
         any; then give neither `model` nor what is about engines.
+    cuda : {"auto", "cuda-python", "pycuda"}
+        For engine files: the package that allocates GPU memory and makes streams; "auto" takes
+        the first of them that is installed.
 
     Attributes
     ----------
@@ -94,10 +99,12 @@ class Colorizer:
         size: int = SIZE,
         session_options: Any = None,
         session: Any = None,
+        cuda: str = "auto",
     ) -> None:
         self.size = _check_size(size)
         self._threads = threads = check_threads(threads)
         self._portable: dict[str, Any] | None = None
+        self._closed = False
         if session is not None:
             if (model, backend, device, session_options) != (None, "auto", "auto", None):
                 raise BackendError(
@@ -110,7 +117,12 @@ class Colorizer:
         path = _locate(model)
         self._name = path.stem
         self._engine = open_engine(
-            path, backend=backend, device=device, threads=threads, session_options=session_options
+            path,
+            backend=backend,
+            device=device,
+            threads=threads,
+            session_options=session_options,
+            cuda=cuda,
         )
         if session_options is None:
             # A bundled model by its name, so that it is found on another machine as well.
@@ -121,6 +133,7 @@ class Colorizer:
                 "device": device,
                 "threads": threads,
                 "size": size,
+                "cuda": cuda,
             }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -150,6 +163,22 @@ class Colorizer:
     def metadata(self) -> dict[str, str]:
         """What the model file says of itself."""
         return dict(self._engine.metadata)
+
+    def close(self) -> None:
+        """Free the model and what the engine holds on the GPU; calling it again does nothing.
+
+        Calls under way in other threads finish; later ones raise `BackendError`. Leaving it out
+        is fine where the process ends with the Colorizer.
+        """
+        if not self._closed:
+            self._closed = True
+            self._engine.close()
+
+    def __enter__(self) -> Colorizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Colorizer {self._name} on {self.backend} {self.device} {self.precision}>"
@@ -329,6 +358,8 @@ class Colorizer:
             )
         if not np.isfinite(x).all():
             raise ArrayError("The input holds NaN or infinity.")
+        if self._closed:
+            raise BackendError("This Colorizer has been closed; open another.")
         ab = self._engine.run(np.ascontiguousarray(x))
         if ab.shape != (x.shape[0], 2, *x.shape[2:]):
             raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
@@ -371,7 +402,7 @@ def _reopen(kind: type[Colorizer], arguments: dict[str, Any]) -> Colorizer:
     """
     key = (kind, *arguments.items())
     with _reopening:
-        if key not in _reopened:
+        if key not in _reopened or _reopened[key]._closed:
             _reopened[key] = kind(**arguments)
         return _reopened[key]
 

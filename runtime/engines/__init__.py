@@ -50,6 +50,10 @@ class Engine(Protocol):
         """(N, 4, H, W) to (N, 2, H, W) in the layout of `runtime.layout`."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds; it must not be used afterwards."""
+        ...
+
 
 # Name of the engine: the module that holds its class `Engine`, the library it needs, and how to
 # get that.
@@ -60,8 +64,16 @@ _ENGINES = {
         "pip install 'hscaunet[cpu]' (or 'hscaunet[gpu]' for CUDA)",
     ),
     "openvino": ("runtime.engines.openvino", "openvino", "pip install 'hscaunet[openvino]'"),
+    "tensorrt": (
+        "runtime.engines.tensorrt.engine",
+        "TensorRT",
+        "pip install 'hscaunet[trt]', or 'hscaunet[rtx]'",
+    ),
 }
 BACKENDS = tuple(_ENGINES)
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+"""Endings by which a file is taken for one that ``python -m export.trt`` built."""
 
 
 def check_threads(threads: int | None) -> int | None:
@@ -108,21 +120,24 @@ def open_engine(
     device: str = "auto",
     threads: int | None = None,
     session_options: Any = None,
+    cuda: str = "auto",
 ) -> Engine:
     """Open a model with the engine asked for.
 
     Parameters
     ----------
     model : Path
-        An ONNX file of this project.
+        An ONNX file of this project, or an engine file that was built from one.
     backend : str
-        One of `BACKENDS`, or "auto": see `choose`.
+        One of `BACKENDS`, or "auto": see `choose`. An engine file is run by TensorRT.
     device : {"auto", "cpu", "cuda"}
         "auto" takes CUDA if an engine can open the model there, else the CPU, and logs which.
     threads : int, optional
         CPU threads within one call; None leaves it to the engine (usually one a core).
     session_options : onnxruntime.SessionOptions, optional
         For ONNX Runtime, which "auto" then chooses.
+    cuda : {"auto", "cuda-python", "pycuda"}
+        For TensorRT: what allocates GPU memory; "auto" takes the first that is installed.
 
     Raises
     ------
@@ -140,7 +155,18 @@ def open_engine(
         raise BackendError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
         )
+    if model.suffix in ENGINE_SUFFIXES:
+        if backend not in ("auto", "tensorrt"):
+            raise BackendError(
+                f"{model.name} is an engine of TensorRT; {backend} runs ONNX files. Leave backend "
+                "out, or give the ONNX file."
+            )
+        backend = "tensorrt"
     more: dict[str, Any] = {}
+    if backend == "tensorrt":
+        more["cuda"] = cuda
+    elif cuda != "auto":
+        raise BackendError("cuda= is for engine files of TensorRT; leave it out.")
     if session_options is not None:
         if backend not in ("auto", "onnxruntime"):
             raise BackendError(f"session_options are for onnxruntime, not for {backend}.")

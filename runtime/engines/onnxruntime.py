@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -54,7 +56,7 @@ class Engine:
         session = None
         if cuda and device != "cpu":
             session = self._open_cuda(data, model, options, must=device == "cuda")
-        self._session = session or self._open(data, model, [_CPU], options)
+        self._session: ort.InferenceSession | None = session or self._open(data, model, [_CPU], options)
         self._settle(str(model))
 
     @classmethod
@@ -86,6 +88,7 @@ class Engine:
                     "give (N, 2, H, W) float32; export it again with python -m export.onnx."
                 )
         self._input, self._output = inputs[0].name, outputs[0].name
+        self._on_device = None if self.device == "cpu" else _OnDevice(self._session, self.device)
 
     def _open_cuda(
         self, data: bytes, model: Path, options: ort.SessionOptions, must: bool
@@ -124,12 +127,64 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
+        session = self._session
+        if session is None:
+            raise BackendError("This engine has been closed; open another Colorizer.")
         try:
-            return self._session.run([self._output], {self._input: x})[0]
+            if self._on_device is not None:
+                return self._on_device.run(x)
+            return session.run([self._output], {self._input: x})[0]
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime failed on an input of {x.shape}: {first_line(error)}"
             ) from None
+
+    def close(self) -> None:
+        """See `runtime.engines.Engine`; a session of the application's own stays open."""
+        self._session = self._on_device = None
+
+
+class _OnDevice:
+    """Runs a session on inputs and outputs that stay where they are on the device.
+
+    Left to itself, ONNX Runtime allocates both anew in every call. Here each shape has its own
+    pair, and while one call uses it another call of that shape gets another pair.
+    """
+
+    shapes_kept = 4
+
+    def __init__(self, session: ort.InferenceSession, device: str) -> None:
+        self._session, self._device = session, device
+        self._input, self._output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        self._lock = threading.Lock()
+        self._idle: list[tuple[ort.OrtValue, ort.OrtValue, Any]] = []  # used last at the end
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `runtime.engines.Engine`."""
+        pair = self._borrow(x.shape)
+        values, result, binding = pair
+        values.update_inplace(x)
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        ab = np.array(result.numpy())
+        # After an error it is left to the garbage collector instead: its state is not known.
+        with self._lock:
+            self._idle.append(pair)
+            del self._idle[: -self.shapes_kept]
+        return ab
+
+    def _borrow(self, shape: tuple[int, ...]) -> tuple[ort.OrtValue, ort.OrtValue, Any]:
+        with self._lock:
+            for i in reversed(range(len(self._idle))):
+                if tuple(self._idle[i][0].shape()) == shape:
+                    return self._idle.pop(i)
+        make = ort.OrtValue.ortvalue_from_shape_and_type
+        values = make(list(shape), np.float32, self._device)
+        result = make([shape[0], 2, *shape[2:]], np.float32, self._device)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, values)
+        binding.bind_ortvalue_output(self._output, result)
+        return values, result, binding
 
 
 def _options(threads: int | None) -> ort.SessionOptions:

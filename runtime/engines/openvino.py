@@ -68,10 +68,13 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
+        compiled = self._compiled
+        if compiled is None:
+            raise BackendError("This engine has been closed; open another Colorizer.")
         try:
             request = self._idle.get_nowait()
         except queue.Empty:
-            request = self._compiled.create_infer_request()
+            request = compiled.create_infer_request()
         try:
             request.infer([x], share_inputs=True)
             return request.get_output_tensor(0).data.copy()
@@ -81,6 +84,11 @@ class Engine:
             ) from None
         finally:
             self._idle.put(request)
+
+    def close(self) -> None:
+        """See `runtime.engines.Engine`."""
+        self._idle = queue.LifoQueue()
+        self._compiled = None
 
 
 def _reason(error: BaseException) -> str:
