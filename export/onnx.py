@@ -45,7 +45,7 @@ class Check:
     mean: float
 
 
-def _fold(model: HSCAUNet) -> HSCAUNet:
+def fold(model: HSCAUNet) -> HSCAUNet:
     """A copy whose BatchNorms are folded into the convolutions before them."""
     import copy
 
@@ -85,26 +85,51 @@ def build_onnx(
     onnx.ModelProto
         Input "input" (N, 4, H, W), output "ab" (N, 2, H, W); N free, H and W multiples of 16.
     """
+    import torch
+    from torch.export import Dim
+
+    example = (torch.zeros(2, 4, 64, 96),)
+    shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
+    proto = to_proto(fold(model), example, shapes, ["input"], "ab")
+    name_dimensions(proto, [["N", 4, "H", "W"]], ["N", 2, "H", "W"])
+    if precision == "fp16":
+        from export.precision import to_half
+
+        proto, _ = to_half(proto, feeds(proto))
+    elif weights == "fp16":
+        store_half(proto)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def to_proto(
+    module: torch.nn.Module, example: tuple[Any, ...], shapes: Any, inputs: list[str], output: str
+) -> onnx.ModelProto:
+    """Export a module with `OPSET`, as one clean model.
+
+    Parameters
+    ----------
+    example, shapes
+        As ``torch.onnx.export`` takes them.
+    inputs, output : names
+    """
     import logging
     import warnings
 
     import torch
-    from torch.export import Dim
 
-    folded: torch.nn.Module = _fold(model)
-    example = torch.zeros(2, 4, 64, 96)
-    shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         logging.getLogger("onnxscript").setLevel(logging.ERROR)
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            folded.eval(),
-            (example,),
+            module.eval(),
+            example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=["input"],
-            output_names=["ab"],
+            input_names=inputs,
+            output_names=[output],
             dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
@@ -112,15 +137,6 @@ def build_onnx(
     assert program is not None
     proto: onnx.ModelProto = program.model_proto
     _strip(proto)
-    _name_dimensions(proto)
-    if precision == "fp16":
-        from export.precision import to_half
-
-        proto, _ = to_half(proto, feeds(proto))
-    elif weights == "fp16":
-        _store_half(proto)
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
     return proto
 
 
@@ -139,21 +155,34 @@ def _strip(proto: onnx.ModelProto) -> None:
     proto.doc_string = proto.graph.doc_string = ""
 
 
-def _name_dimensions(proto: onnx.ModelProto) -> None:
-    """Check that the free dimensions are free, and give them names that a person understands."""
-    for value, channels in ((proto.graph.input[0], 4), (proto.graph.output[0], 2)):
+def name_dimensions(
+    proto: onnx.ModelProto, inputs: list[list[int | str]], output: list[int | str]
+) -> None:
+    """Check that the free dimensions are free, and give them names that a person understands.
+
+    Parameters
+    ----------
+    inputs, output : list
+        Of each input and of the output, its dimensions: a number, or the name of a free one.
+    """
+    values = (*proto.graph.input, *proto.graph.output)
+    for value, names in zip(values, (*inputs, output), strict=True):
         dims = value.type.tensor_type.shape.dim
-        if len(dims) != 4 or dims[1].dim_value != channels:
+        if len(dims) != len(names):
             raise AssertionError(f"{value.name} has an unexpected shape: {dims}")
-        for i, name in ((0, "N"), (2, "H"), (3, "W")):
+        for dim, name in zip(dims, names, strict=True):
+            if isinstance(name, int):
+                if dim.dim_value != name:
+                    raise AssertionError(f"{value.name} has an unexpected shape: {dims}")
+                continue
             # An exporter that gives up on a free dimension writes a number without a word.
-            if not dims[i].dim_param:
-                raise AssertionError(f"Dimension {i} of {value.name} came out fixed: {dims[i]}")
-            dims[i].dim_param = name
+            if not dim.dim_param:
+                raise AssertionError(f"{name} of {value.name} came out fixed: {dim}")
+            dim.dim_param = name
     del proto.graph.value_info[:]
 
 
-def _store_half(proto: onnx.ModelProto) -> None:
+def store_half(proto: onnx.ModelProto) -> None:
     """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening."""
     import numpy as np
     import onnx
@@ -250,6 +279,7 @@ def export(
     *,
     precision: str = "fp32",
     weights: str = "fp32",
+    pipeline: bool = False,
     report: Any = None,
 ) -> list[Check]:
     """Export a checkpoint to one ONNX file that is checked before it is written.
@@ -262,6 +292,9 @@ def export(
         An older file of that name is replaced only once the new one has passed.
     precision, weights : {"fp32", "fp16"}
         See `build_onnx`.
+    pipeline : bool
+        Write a whole pipeline (`export.pipeline`), measured against `runtime.Colorizer` in 8-bit
+        levels.
     report : callable, optional
         Called with each `Check`.
 
@@ -279,25 +312,29 @@ def export(
     from hscaunet.checkpoints import load_checkpoint
     from runtime import __version__
     from runtime.files import write_atomically
-    from runtime.layout import CONTRACT
+    from runtime.layout import CONTRACT, PIPELINE
     from runtime.manifest import sha256_of
 
     loaded = load_checkpoint(checkpoint)
     model = loaded.model
-    proto = build_onnx(
-        model,
-        precision=precision,
-        weights=weights,
-        metadata={
-            "network": "HSCAU-Net",
-            "name": str(loaded.metadata.get("name", checkpoint.stem)),
-            "config": json.dumps(model.config),
-            "layout": CONTRACT,
-            "precision": precision,
-            "weights_sha256": sha256_of(checkpoint),
-            "hscaunet_version": __version__,
-        },
-    )
+    metadata = {
+        "network": "HSCAU-Net",
+        "name": str(loaded.metadata.get("name", checkpoint.stem)),
+        "config": json.dumps(model.config),
+        "layout": PIPELINE if pipeline else CONTRACT,
+        "precision": precision,
+        "weights_sha256": sha256_of(checkpoint),
+        "hscaunet_version": __version__,
+    }
+    if pipeline:
+        from export.pipeline import build_pipeline, measure_pipeline
+
+        proto = build_pipeline(model, precision=precision, weights=weights, metadata=metadata)
+        onnx.checker.check_model(proto, full_check=True)
+        rows = measure_pipeline(proto, model, TOLERANCE[precision], report)
+        write_atomically(output, proto.SerializeToString())
+        return rows
+    proto = build_onnx(model, precision=precision, weights=weights, metadata=metadata)
     onnx.checker.check_model(proto, full_check=True)
     rows = measure(proto, model)
     for row in rows:
@@ -339,6 +376,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="fp32",
         help="storage of large weights in an fp32 graph; fp16 halves the file",
     )
+    add(
+        "--pipeline",
+        action="store_true",
+        help="write a graph that takes an RGB photo, RGB hints and their mask and gives an RGB "
+        "photo, all uint8, for applications without this runtime",
+    )
     add("-o", "--output", type=Path, metavar="OUT.onnx", help="default: the checkpoint's name")
     return parser
 
@@ -356,15 +399,19 @@ def _run(args: argparse.Namespace) -> None:
 
         checkpoint = bundled_weights()
     suffix = ".onnx" if args.precision == "fp32" else ".fp16.onnx"
+    if args.pipeline:
+        suffix = f".pipeline{suffix}"
     output = args.output or Path(checkpoint.stem + suffix)
     if not output.parent.is_dir():
         raise ExportError(f"The folder {output.parent} does not exist; make it first.")
-    print(f"{'input':<22}{'shape':<22}{'max |d ab|':>12}{'mean |d ab|':>13}")
+    what = ("max levels", "mean levels") if args.pipeline else ("max |d ab|", "mean |d ab|")
+    print(f"{'input':<22}{'shape':<22}{what[0]:>12}{what[1]:>13}")
     export(
         checkpoint,
         output,
         precision=args.precision,
         weights=args.weights,
+        pipeline=args.pipeline,
         report=lambda c: print(
             f"{c.name:<22}{c.shape!s:<22}{c.largest:>12.2e}{c.mean:>13.2e}", flush=True
         ),

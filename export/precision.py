@@ -89,7 +89,8 @@ def half_nodes(proto: onnx.ModelProto) -> set[str]:
 
     def with_weight(name: str) -> onnx.NodeProto:
         for node in proto.graph.node:
-            if name in node.input:
+            # In a pipeline the network is a part, and its name stands before.
+            if any(f".{tensor}".endswith(f".{name}") for tensor in node.input):
                 return node
         raise ModelError(
             f"The graph has no convolution with the weight {name}; export it with "

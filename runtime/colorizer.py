@@ -114,7 +114,7 @@ class Colorizer:
             self._engine = engine_of_session(session)
             self._name = self._engine.metadata.get("name", "own session")
             return
-        path = _locate(model)
+        path = locate_model(model)
         self._name = path.stem
         self._engine = open_engine(
             path,
@@ -407,7 +407,14 @@ def _reopen(kind: type[Colorizer], arguments: dict[str, Any]) -> Colorizer:
         return _reopened[key]
 
 
-def _locate(model: str | os.PathLike[str] | None) -> Path:
+def locate_model(model: str | os.PathLike[str] | None) -> Path:
+    """Path of a model that is given by path, or by the name of a bundled one (None: the default).
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
     if model is None:
         return find_model(DEFAULT_MODEL)
     try:

@@ -367,6 +367,33 @@ class Hints(Sequence[AnyHint]):
             ab[mask] = lab_from_rgb(self._colors[None])[0, owner[mask], 1:]
         return ab, mask
 
+    def draw(
+        self, height: int, width: int, cells_high: int, cells_wide: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Draw the hints as a picture, for whole pipelines (``python -m export.onnx --pipeline``).
+
+        Parameters
+        ----------
+        height, width, cells_high, cells_wide : int
+            See `rasterize`.
+
+        Returns
+        -------
+        rgb : ndarray, shape (cells_high, cells_wide, 3), uint8
+            0 where there is no hint.
+        mask : ndarray, shape (cells_high, cells_wide), bool
+
+        Raises
+        ------
+        HintError
+            If a hint lies outside the image.
+        """
+        owner = self.owners(height, width, cells_high, cells_wide)
+        mask = owner >= 0
+        rgb = np.zeros((cells_high, cells_wide, 3), np.uint8)
+        rgb[mask] = self._colors[owner[mask]]
+        return rgb, mask
+
     def owners(
         self, height: int, width: int, cells_high: int, cells_wide: int
     ) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.errors import ModelError
-from runtime.layout import CONTRACT
+from runtime.layout import CONTRACT, PIPELINE
 
 MAX_BYTES = 2 << 30
 """Protocol buffers end there."""
@@ -17,8 +17,16 @@ _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
 _EXTERNAL = b"\x0a\x08location\x12"
 
 
-def read_model_file(path: Path) -> tuple[bytes, dict[str, str]]:
+def read_model_file(
+    path: Path, layouts: tuple[str, ...] = (CONTRACT,)
+) -> tuple[bytes, dict[str, str]]:
     """Bytes and metadata of a model of this project.
+
+    Parameters
+    ----------
+    path : Path
+    layouts : tuple of str
+        Names of the layouts that the caller can use.
 
     Raises
     ------
@@ -38,7 +46,7 @@ def read_model_file(path: Path) -> tuple[bytes, dict[str, str]]:
         raise ModelError(
             f"{path} cannot be opened: it is no ONNX model, or is damaged or cut short."
         ) from None
-    check_layout(metadata, str(path))
+    check_layout(metadata, str(path), layouts)
     if _EXTERNAL in data:
         raise ModelError(
             f"{path} keeps weights in other files, which are never read and so cannot be opened; "
@@ -47,14 +55,22 @@ def read_model_file(path: Path) -> tuple[bytes, dict[str, str]]:
     return data, metadata
 
 
-def check_layout(metadata: dict[str, str], name: str) -> None:
+def check_layout(
+    metadata: dict[str, str], name: str, layouts: tuple[str, ...] = (CONTRACT,)
+) -> None:
     """Raise `ModelError` unless a model's metadata says that it takes and gives this layout."""
-    if metadata.get("layout") != CONTRACT:
+    layout = metadata.get("layout")
+    if layout in layouts:
+        return
+    if layout == PIPELINE:
         raise ModelError(
-            f"{name} is an ONNX model, but not one of this project (its layout is "
-            f"{metadata.get('layout')!r:.60}, not {CONTRACT!r}); export it with "
-            "python -m export.onnx."
+            f"{name} is a whole pipeline, for applications without this runtime; give the network "
+            "itself, which python -m export.onnx writes without --pipeline."
         )
+    raise ModelError(
+        f"{name} is an ONNX model, but not one of this project (its layout is {layout!r:.60}, not "
+        f"{' or '.join(map(repr, layouts))}); export it with python -m export.onnx."
+    )
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

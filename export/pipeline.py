@@ -1,0 +1,324 @@
+"""A whole pipeline as one graph: RGB photo, RGB hints and mask in, RGB photo out, all uint8.
+
+For applications in other languages, which then need no colour code: Lab both ways, both resizes
+and the network are in the graph, and an engine with a GPU does all of it there. It does what
+`runtime.Colorizer` does, with the hints already drawn at the network's size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from runtime.color import (
+    RGB_FROM_XYZ,
+    WHITE,
+    XYZ_FROM_RGB,
+    lab_from_linear,
+    linear_from_srgb,
+    srgb_from_linear,
+)
+from runtime.layout import denormalize_ab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from export.onnx import Check
+    from hscaunet.network import HSCAUNet
+    from runtime.hints import Hints
+
+INPUTS, OUTPUT = ("photo", "hint", "mask"), "colorized"
+
+SMALLEST = 32
+"""Smallest side of a photo, in pixels."""
+
+_DELTA = 6 / 29
+# Pixels that a plane is continued by at its edges. Lanczos reaches 3 pixels when it enlarges, and
+# when it shrinks 3 times as many as it shrinks by: this is enough for a photo whose side is an
+# eighth of the network's.
+_EDGE = 24
+
+
+def _f(t: Tensor) -> Tensor:
+    """Lab's f, as `runtime.color.f_of_Y`."""
+    return t.clamp_min(0.008856) ** (1 / 3) + (t - 0.008856).clamp_max(0) * 7.787
+
+
+def _f_inverse(f: Tensor) -> Tensor:
+    """Undo `_f`, as `runtime.color.Y_of_f`."""
+    above = (f - _DELTA).clamp_min(0)
+    return above * above * (f + 2 * _DELTA) + (f - 16 / 116) * (3 * _DELTA**2)
+
+
+def _counter(axis: Tensor) -> tuple[Tensor, Tensor]:
+    """0, 1, 2 ... along an axis, and how many, as numbers that engines compute with.
+
+    Sizes are shapes to an engine, which it only does whole-number arithmetic on.
+    """
+    ones = torch.ones_like(axis)
+    return torch.cumsum(ones, 0) - 1, ones.sum()
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Cubic convolution (Keys 1981) of slope -0.75, as OpenCV's and the runtime's."""
+    x, a = x.abs(), -0.75
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _lanczos3(x: Tensor) -> Tensor:
+    angle = np.pi * x
+    safe = torch.where(x.abs() < 1e-4, torch.ones_like(x), angle)
+    value = 3 * torch.sin(safe) * torch.sin(safe / 3) / (safe * safe)
+    value = torch.where(x.abs() < 1e-4, torch.ones_like(x), value)
+    return torch.where(x.abs() < 3, value, torch.zeros_like(x))
+
+
+def _places(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances (target, source + 2 * _EDGE) in source pixels; target numbers; their ratio."""
+    columns, many = _counter(torch.cat([source[:1]] * _EDGE + [source] + [source[:1]] * _EDGE))
+    rows, few = _counter(target)
+    ratio = (many - 2 * _EDGE) / few
+    center = (rows + 0.5) * ratio - 0.5
+    return (columns - _EDGE)[None, :] - center[:, None], rows, ratio
+
+
+def _continued(plane: Tensor, axis: int) -> Tensor:
+    """A plane continued at both ends of an axis by its edge."""
+    ends = [torch.ops.aten.slice(plane, axis, *ends) for ends in ((0, 1), (-1, 2**62))]
+    return torch.cat([ends[0]] * _EDGE + [plane] + [ends[1]] * _EDGE, axis)
+
+
+def _enlarging(source: Tensor, target: Tensor) -> Tensor:
+    """Matrix of Lanczos with 3 lobes, as `runtime.resample.taps`."""
+    distance, _, ratio = _places(source, target)
+    weights = _lanczos3(distance / ratio.clamp_min(1))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _shrinking(source: Tensor, target: Tensor) -> Tensor:
+    """Matrix of means over spans where it shrinks, cubic where it grows, as
+    `runtime.picture.Picture.lightness`."""
+    distance, rows, ratio = _places(source, target)
+    columns = distance[:1] + ratio * 0.5 - 0.5  # numbers of the source pixels, from -_EDGE on
+    start = rows[:, None] * ratio
+    overlap = torch.minimum(start + ratio, columns + 1) - torch.maximum(start, columns)
+    # What lies outside the picture by a rounding is nobody's.
+    means = overlap.clamp_min(0) / ratio
+    weights = torch.where(ratio >= 1, means, _cubic(distance))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _resize(planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(..., H, W) by the matrices of its rows and its columns."""
+    planes = torch.matmul(rows, _continued(planes, planes.ndim - 2))
+    return torch.matmul(_continued(planes, planes.ndim - 1), columns.transpose(0, 1))
+
+
+class Pipeline(nn.Module):
+    """The network between everything that it needs.
+
+    Parameters
+    ----------
+    net : HSCAUNet
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, photo: Tensor, hint: Tensor, mask: Tensor) -> Tensor:
+        """Colorize.
+
+        Parameters
+        ----------
+        photo : Tensor, shape (N, H, W, 3), uint8
+            sRGB; only its lightness counts. Each side at least `SMALLEST`, and at least an eighth
+            of that of the hints.
+        hint : Tensor, shape (N, h, w, 3), uint8
+            Colours of the hints where there are any; h and w are multiples of 16 and set the size
+            at which the network sees the photo.
+        mask : Tensor, shape (N, h, w), uint8
+            Not 0 where there is a hint.
+
+        Returns
+        -------
+        Tensor, shape (N, H, W, 3), uint8
+        """
+        # Cast before anything else, and back last: TensorRT has uint8 at its borders only.
+        linear = linear_from_srgb(photo.float() / 255, torch)
+        Y = sum(linear[..., i] * XYZ_FROM_RGB[1][i] for i in range(3))
+        assert isinstance(Y, Tensor)
+        f = _f(Y)  # (N, H, W)
+        colors = linear_from_srgb(hint.float() / 255, torch)
+        _, a, b = lab_from_linear(*(colors[..., i] for i in range(3)), torch)
+        given = (mask.float() > 0.5).float()
+        tall, wide = f[0, :, 0], f[0, 0, :]
+        high, broad = given[0, :, 0], given[0, 0, :]
+        small = _resize(f, _shrinking(tall, high), _shrinking(wide, broad))
+        L = 116 * small - 16
+        neutral = (1 - given) * (128 / 255)
+        x = torch.stack(
+            [L / 100, *((v + 128) / 255 * given + neutral for v in (a, b)), given], dim=1
+        )
+        ab = denormalize_ab(self.net(x)).clamp(-128, 127)
+        ab = _resize(ab, _enlarging(high, tall), _enlarging(broad, wide))
+        X, Z = _f_inverse(f + ab[:, 0] / 500), _f_inverse(f - ab[:, 1] / 200)
+        planes = []
+        for row in RGB_FROM_XYZ:
+            value = sum(
+                v * (m * w) for v, m, w in zip((X, Y, Z), row, WHITE, strict=True)
+            )
+            assert isinstance(value, Tensor)
+            planes.append(srgb_from_linear(value.clamp(0, 1), torch))
+        return torch.stack(planes, dim=-1).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def build_pipeline(
+    model: HSCAUNet, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
+) -> Any:
+    """Export a pipeline to an ONNX model in memory; see `export.onnx.build_onnx`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Inputs `INPUTS`, output `OUTPUT`; see `Pipeline.forward`. All sizes are free.
+    """
+    from torch.export import Dim
+
+    from export.onnx import fold, name_dimensions, store_half, to_proto
+    from export.precision import to_half
+
+    batch, tall, wide = Dim("N"), Dim("photo_H", min=SMALLEST), Dim("photo_W", min=SMALLEST)
+    high, broad = 16 * Dim("H16"), 16 * Dim("W16")
+    example = (
+        torch.zeros(2, 200, 300, 3, dtype=torch.uint8),
+        torch.zeros(2, 64, 96, 3, dtype=torch.uint8),
+        torch.zeros(2, 64, 96, dtype=torch.uint8),
+    )
+    shapes = {
+        "photo": {0: batch, 1: tall, 2: wide},
+        "hint": {0: batch, 1: high, 2: broad},
+        "mask": {0: batch, 1: high, 2: broad},
+    }
+    proto = to_proto(Pipeline(fold(model)), example, shapes, list(INPUTS), OUTPUT)
+    photo, cells = ["N", "photo_H", "photo_W", 3], ["N", "H", "W", 3]
+    name_dimensions(proto, [photo, cells, cells[:3]], photo)
+    if precision == "fp16":
+        proto, _ = to_half(proto, feeds())
+    elif weights == "fp16":
+        store_half(proto)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def cases() -> dict[str, tuple[NDArray[np.uint8], Hints]]:
+    """Photos of several sizes with hints, to measure a pipeline on."""
+    from pathlib import Path
+
+    import cv2
+
+    from runtime.hints import Hint, Hints
+    from runtime.images import read_image
+
+    sample = read_image(Path(__file__).with_name("sample.jpg"))
+    colors = ("#c04020", "#3060c0", "#40a040", "#e0c080")
+
+    def case(height: int, width: int, count: int, size: int) -> tuple[NDArray[np.uint8], Hints]:
+        photo = np.asarray(cv2.resize(sample, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        rng = np.random.default_rng(count)
+        hints = [
+            Hint(int(rng.integers(width)), int(rng.integers(height)), colors[i % 4], size)
+            for i in range(count)
+        ]
+        return photo, Hints(hints)
+
+    return {
+        "as the network's": case(256, 256, 300, 1),
+        "larger": case(500, 700, 20, 9),
+        "wide": case(300, 900, 5, 31),
+        "painted all over": case(256, 256, 60, 101),
+        "no hint": case(640, 480, 0, 1),
+        "smaller": case(120, 90, 3, 5),
+    }
+
+
+def draw(photo: NDArray[Any], hints: Hints, size: int = 256) -> dict[str, NDArray[np.uint8]]:
+    """Inputs of a pipeline for one photo: what an application does before it runs the graph.
+
+    Parameters
+    ----------
+    photo : ndarray, shape (H, W, 3), uint8
+    hints : Hints
+    size : int
+        See `runtime.Colorizer`.
+    """
+    from runtime.layout import network_size
+
+    height, width = photo.shape[:2]
+    high, wide = network_size(height, width, size)
+    colors, mask = hints.draw(height, width, high, wide)
+    return {"photo": photo[None], "hint": colors[None], "mask": mask[None].astype(np.uint8)}
+
+
+def feeds() -> list[dict[str, NDArray[np.generic]]]:
+    """The `cases` as ONNX Runtime takes them."""
+    return [dict(draw(photo, hints)) for photo, hints in cases().values()]
+
+
+def measure_pipeline(
+    proto: Any, model: HSCAUNet, tolerance: float, report: Callable[[Check], None] | None = None
+) -> list[Check]:
+    """Run a pipeline in ONNX Runtime beside `runtime.Colorizer` with the same network.
+
+    Returns
+    -------
+    list of Check
+        Largest and mean difference of 8-bit values for each of `cases`.
+
+    Raises
+    ------
+    ExportError
+        If more than one value in a thousand differs by more than a level (and by more than what
+        `tolerance` on ab makes of it).
+    """
+    import tempfile
+    from pathlib import Path
+
+    import onnxruntime as ort
+
+    from export.onnx import Check, ExportError, build_onnx
+    from runtime.colorizer import Colorizer
+    from runtime.layout import CONTRACT
+
+    allowed = max(1, round(tolerance * 255))
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder, "network.onnx")
+        network.write_bytes(
+            build_onnx(model, metadata={"layout": CONTRACT}).SerializeToString()
+        )
+        with Colorizer(network, backend="onnxruntime", device="cpu") as colorizer:
+            for name, (photo, hints) in cases().items():
+                ours = session.run(None, dict(draw(photo, hints)))[0][0]
+                theirs = colorizer.colorize(photo, hints)
+                difference = np.abs(ours.astype(np.int16) - theirs)
+                row = Check(name, photo.shape, float(difference.max()), float(difference.mean()))
+                rows.append(row)
+                if report:
+                    report(row)
+                far = float((difference > allowed).mean())
+                if far > 1e-3:
+                    raise ExportError(
+                        f"The exported pipeline differs from the runtime by more than {allowed} "
+                        f"level on {far:.2%} of the values of {name!r}; nothing was written."
+                    )
+    return rows
