@@ -69,38 +69,71 @@ class RuntimeMethod:
         return torch.from_numpy(self.colorizer.predict(x.numpy()))
 
 
-def measure(
-    method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
-) -> dict[str, float]:
-    """PSNR (dB) and SSIM of one photo.
+def present(
+    protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """A photo as a method under test is shown it.
 
     Parameters
     ----------
-    method : Method
     protocol : Protocol
     rgb : ndarray, shape (S, S, 3), uint8
         S is the protocol's size.
     photo, seed : int
         Fix the hints.
+
+    Returns
+    -------
+    L : Tensor, shape (1, 1, S, S)
+        0..100.
+    x : Tensor, shape (1, 4, S, S)
+        In the layout of `runtime.layout`.
     """
     import numpy as np
     import torch
 
-    from hscaunet.losses import psnr, ssim
     from hscaunet.sampling import pack_input
-    from runtime.color import lab_from_rgb, rgb_from_lab
-    from runtime.layout import denormalize_ab
+    from runtime.color import lab_from_rgb
 
     lab = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb), -1, 0).copy())[None]
     hint, mask = protocol.reveal(lab[:, 1:], photo, seed)
-    ab = denormalize_ab(method.predict(pack_input(lab[:, :1], hint, mask)))
-    ab = ab.clamp(-128, 127)  # as the runtime does
-    ours = rgb_from_lab(lab[0, 0].numpy(), np.moveaxis(ab[0].numpy(), 0, -1))
-    pair = torch.from_numpy(np.stack([ours, rgb]).astype(np.float32)).permute(0, 3, 1, 2)
+    return lab[:, :1], pack_input(lab[:, :1], hint, mask)
+
+
+def join(L: Tensor, ab: Tensor) -> NDArray[np.uint8]:
+    """The 8-bit RGB picture of L (1, 1, H, W) and a method's ab (1, 2, H, W)."""
+    import numpy as np
+
+    from runtime.color import rgb_from_lab
+    from runtime.layout import denormalize_ab
+
+    lab_ab = denormalize_ab(ab).clamp(-128, 127)  # as the runtime does
+    picture: NDArray[np.uint8] = rgb_from_lab(
+        L[0, 0].numpy(), np.moveaxis(lab_ab[0].numpy(), 0, -1)
+    )
+    return picture
+
+
+def compare(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, float]:
+    """PSNR (dB) and SSIM of two 8-bit pictures, (H, W, 3)."""
+    import numpy as np
+    import torch
+
+    from hscaunet.losses import psnr, ssim
+
+    pair = torch.from_numpy(np.stack([ours, truth]).astype(np.float32)).permute(0, 3, 1, 2)
     return {
         "psnr": float(psnr(pair[:1], pair[1:])),
         "ssim": float(ssim(pair[:1], pair[1:], 255.0)),
     }
+
+
+def measure(
+    method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
+) -> dict[str, float]:
+    """PSNR (dB) and SSIM of one photo; see `present` for the parameters."""
+    L, x = present(protocol, rgb, photo, seed)
+    return compare(join(L, method.predict(x)), rgb)
 
 
 def open_model(path: str, device: str = "auto", backend: str = "auto") -> tuple[Method, Any]:

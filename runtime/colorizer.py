@@ -358,16 +358,21 @@ class Colorizer:
             )
         if not np.isfinite(x).all():
             raise ArrayError("The input holds NaN or infinity.")
-        if self._closed:
-            raise BackendError("This Colorizer has been closed; open another.")
-        ab = self._engine.run(np.ascontiguousarray(x))
-        if ab.shape != (x.shape[0], 2, *x.shape[2:]):
-            raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
+        ab = self.raw(np.ascontiguousarray(x))
         if not np.isfinite(ab).all():
             raise BackendError(
                 f"The model returned NaN or infinity ({self!r}); use its fp32 version and report "
                 "the photo."
             )
+        return ab
+
+    def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`predict` without its checks: `x` is contiguous and right, the result may hold NaN."""
+        if self._closed:
+            raise BackendError("This Colorizer has been closed; open another.")
+        ab = self._engine.run(x)
+        if ab.shape != (x.shape[0], 2, *x.shape[2:]):
+            raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
         return ab
 
     def _target(self, size: int | None) -> int:

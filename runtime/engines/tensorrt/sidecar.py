@@ -107,6 +107,8 @@ def parse(data: bytes) -> Sidecar:
     if not isinstance(entries, dict) or entries.pop("format", None) != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
     kinds = {"str": str, "str | None": str | None, "bool": bool, "int": int}
+    if not isinstance(entries.get("profiles"), list):
+        raise ValueError("its profiles are no list")
     for name, kind in Sidecar.__annotations__.items():
         if name in entries and kind in kinds and not isinstance(entries[name], kinds[kind]):
             raise ValueError(f"its {name} is no {kind}")
