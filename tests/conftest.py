@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SHARED_PHOTOS = ROOT.parent / "shared" / "photos"
+ONNX_ENGINES = ("onnxruntime", "openvino")  # those that run ONNX files on a CPU
 
 
 def run_python(*args: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:

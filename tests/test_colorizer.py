@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from conftest import EXAMPLES, ROOT, colorful
+from conftest import EXAMPLES, ROOT, colorful, ONNX_ENGINES
 
 import runtime
 from runtime import (
@@ -24,7 +24,6 @@ from runtime import (
 )
 from runtime import manifest as manifest_module
 from runtime.color import L_from_rgb, lab_from_rgb
-from runtime.engines import BACKENDS
 from runtime.layout import NEUTRAL, network_size
 
 
@@ -209,7 +208,7 @@ def test_threads_and_bundled_names_are_taken(grey):
     assert one.colorize(grey).shape == (120, 200, 3)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
 def test_damaged_and_foreign_models_are_refused(tmp_path, tiny_onnx, backend):
     path = tmp_path / "m.onnx"
     data = tiny_onnx.read_bytes()
@@ -232,7 +231,7 @@ def test_damaged_and_foreign_models_are_refused(tmp_path, tiny_onnx, backend):
         Colorizer(path, backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
 def test_a_model_with_our_name_but_another_interface_is_refused(tmp_path, backend):
     for shape in ([1, 3, "H", "W"], [1, 4]):
         values = [onnx.helper.make_tensor_value_info(n, 1, shape) for n in "xy"]
@@ -246,7 +245,7 @@ def test_a_model_with_our_name_but_another_interface_is_refused(tmp_path, backen
             Colorizer(tmp_path / "m.onnx", backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
 def test_a_model_cannot_read_other_files(tmp_path, tiny_onnx, monkeypatch, backend):
     """Weights outside the model file are refused, wherever they lie."""
     monkeypatch.chdir(tmp_path)
@@ -262,7 +261,7 @@ def test_a_model_cannot_read_other_files(tmp_path, tiny_onnx, monkeypatch, backe
         Colorizer(tmp_path / "m.onnx", backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
 def test_a_model_that_returns_nan_is_an_error(tmp_path, tiny_onnx, backend):
     proto = onnx.load(tiny_onnx)
     for tensor in proto.graph.initializer:

@@ -11,6 +11,7 @@ WRITES = {
     "with_session": ["preview-1.png", "preview-2.png", "session.hints.json", "session.jpg"],
     "with_batch_folder": ["astronaut-grey.jpg", "chelsea-grey.jpg", "coffee-grey.jpg"],
     "with_own_onnx_session": ["own-session.png"],
+    "with_tensorrt": ["tensorrt.png"],
     "with_threads": ["astronaut-threads.png", "chelsea-threads.png", "coffee-threads.png"],
     "with_16_bit_tiff": ["colour.tif", "scan.tif"],
 }
