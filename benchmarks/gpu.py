@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def measure(width: int, args: argparse.Namespace) -> dict[str, Any]:
                 result["absent"][name] = engine
                 continue
             for layer in ("cuda-python", "pycuda"):
-                openers[f"{name}, {layer}"] = lambda e=engine, l=layer: runtime_row(e, cuda=l)
+                openers[f"{name}, {layer}"] = partial(runtime_row, engine, cuda=layer)
     else:
         openers["ONNX Runtime CPU fp32"] = lambda: runtime_row(
             path, backend="onnxruntime", device="cpu"

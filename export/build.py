@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.engines.tensorrt.cuda import Device, open_cuda
 from runtime.engines.tensorrt.library import Library
-from runtime.engines.tensorrt.sidecar import Sidecar, sidecar_path
+from runtime.engines.tensorrt.sidecar import RTX_CAPABILITIES, Sidecar, sidecar_path
 from runtime.errors import BackendError, ColorizationError, ModelError, first_line
-from runtime.files import write_atomically
+from runtime.files import read_limited, write_atomically
 from runtime.layout import CONTRACT, MULTIPLE, PIPELINE
+from runtime.manifest import MODELS
 from runtime.onnx_file import read_model_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,24 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 COMPATIBILITY = {"none": "NONE", "same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
+
+LARGEST = 1 << 15
+"""Most pictures at once, and most pixels of a side."""
+
+LARGEST_WORKSPACE = 1 << 20
+
+SMALLEST_PHOTO = 32
+"""Smallest side of a pipeline's photo; `export.pipeline` says why."""
+
+# Dimensions of the inputs of each layout: a number, or the name of a free one.
+_INPUTS: dict[str, dict[str, list[int | str]]] = {
+    CONTRACT: {"input": ["N", 4, "H", "W"]},
+    PIPELINE: {
+        "photo": ["N", "photo_H", "photo_W", 3],
+        "hint": ["N", "H", "W", 3],
+        "mask": ["N", "H", "W"],
+    },
+}
 
 Range = tuple[int, int, int]
 
@@ -73,12 +92,16 @@ class BuildError(ColorizationError):
 
 def check_options(options: BuildOptions) -> None:
     """Raise `BuildError` for what contradicts itself."""
-    for name in ("batch", "size", "photo"):
+    smallest = {"batch": 1, "size": MULTIPLE, "photo": SMALLEST_PHOTO}
+    for name, least in smallest.items():
         low, best, high = getattr(options, name)
-        if not 1 <= low <= best <= high:
+        if not least <= low <= best <= high <= LARGEST:
             raise BuildError(
-                f"--{name} must be MIN,OPT,MAX in that order, at least 1, not {low},{best},{high}."
+                f"--{name} must be MIN,OPT,MAX in that order, from {least} to {LARGEST}, not "
+                f"{low},{best},{high}."
             )
+    if options.workspace is not None and not 1 <= options.workspace <= LARGEST_WORKSPACE:
+        raise BuildError(f"--workspace must be 1 to {LARGEST_WORKSPACE} (MiB).")
     if any(side % MULTIPLE for side in options.size):
         raise BuildError(f"--size must be multiples of {MULTIPLE}, not {options.size}.")
 
@@ -122,6 +145,18 @@ def load_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, str], str]:
             f"{path} is no valid ONNX model ({first_line(error)}); export it again with "
             "python -m export.onnx."
         ) from None
+    # read_model_file looks for them in the bytes; a file may be written so that it does not see.
+    if any(onnx.external_data_helper.uses_external_data(t) for t in proto.graph.initializer):
+        raise ModelError(f"{path} keeps weights in other files; save it as one file.")
+    found = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in proto.graph.input
+    }
+    wanted = _INPUTS[metadata["layout"]]
+    if found != wanted:
+        raise ModelError(
+            f"{path} takes {found}, not {wanted}; export it again with python -m export.onnx."
+        )
     return proto, metadata, hashlib.sha256(data).hexdigest()
 
 
@@ -143,14 +178,18 @@ def settle_precision(
     from export.precision import restore_floats, to_half
 
     has = "int8" if is_quantized(proto) else metadata.get("precision", "fp32")
+    if has not in PRECISIONS[1:]:
+        raise BuildError(
+            f"{path} says that it is of {has!r:.30}, which cannot be built; give fp32."
+        )
     if precision == "auto":
         precision = "int8" if has == "int8" else "fp16"
     if has == precision != "fp32":
         return proto, precision, "as the file has it"
     if has != "fp32":
         raise BuildError(
-            f"{path} is a graph of {has} and cannot be built as {precision}; leave --precision "
-            "out, or give the fp32 file."
+            f"{path} is a graph of {has} and cannot be built as {precision}; give the fp32 file, "
+            f"or --precision {has}."
         )
     if precision == "int8":
         raise BuildError(
@@ -161,7 +200,7 @@ def settle_precision(
         plain = type(proto)()
         plain.CopyFrom(proto)
         restore_floats(plain)
-        return plain, precision, "TF32 switched off"
+        return plain, precision, "without TF32"
     half, report = to_half(proto, feeds_of(proto, metadata))
     remark = f"largest value {report.largest:.3g} of 65504, at {report.at}"
     if report.kept:
@@ -237,20 +276,26 @@ def layers_of_network(trt: Any, network: Any) -> Layers:
 
 
 def layers_of_engine(information: str) -> Layers:
-    """Read what TensorRT's engine inspector says, as JSON, of a built engine."""
+    """Read what TensorRT's engine inspector says, as JSON, of a built engine.
+
+    Raises
+    ------
+    ValueError
+        If it is no such JSON.
+    """
     layers = [x for x in json.loads(information).get("Layers", []) if isinstance(x, dict)]
 
     def types(layer: dict[str, Any], side: str) -> str:
-        return " ".join(str(t.get("Format/Datatype", "")) for t in layer.get(side, []))
+        return " ".join(str(t.get("Format/Datatype", "")) for t in layer.get(side, [])).lower()
 
     def is_half(layer: dict[str, Any]) -> bool:
-        return any(word in types(layer, "Outputs") for word in ("Half", "FP16"))
+        return any(word in types(layer, "Outputs") for word in ("half", "fp16"))
 
     found = [x for x in layers if "conv" in str(x.get("LayerType", "")).lower()]
     return Layers(
         convolutions=len(found),
         half=sum(map(is_half, found)),
-        quantized=sum("Int8" in types(x, "Inputs") for x in found),
+        quantized=sum("int8" in types(x, "Inputs") for x in found),
         layers=len(layers),
         layers_half=sum(map(is_half, layers)),
     )
@@ -409,7 +454,7 @@ def build(
     proto, metadata, onnx_sha256 = load_graph(path)
     gpu = find_gpu(library)
     check_flavor(library, options, gpu)
-    where = f"on {gpu.name}" if gpu else "no GPU here, for every GPU that it supports"
+    where = f"on {gpu.name}" if gpu else "no GPU that can be used here"
     say("library", f"{library.name} {library.version}, {where}")
     proto, precision, remark = settle_precision(proto, metadata, options.precision, path)
     log = _Log(trt)
@@ -421,8 +466,7 @@ def build(
 
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that it can be inspected
-    if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)  # ten bits of mantissa are not fp32
+    config.clear_flag(trt.BuilderFlag.TF32)  # what is float has its reason: no ten-bit mantissas
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
     if options.level is not None:
@@ -432,18 +476,23 @@ def build(
     if options.refit:
         config.set_flag(trt.BuilderFlag.REFIT)
     levels = trt.HardwareCompatibilityLevel
-    config.hardware_compatibility_level = getattr(levels, COMPATIBILITY[options.hardware_compatible])
+    config.hardware_compatibility_level = getattr(
+        levels, COMPATIBILITY[options.hardware_compatible]
+    )
     shapes = profile_shapes(proto, options)
     profile = builder.create_optimization_profile()
     for name, (low, best, high) in shapes.items():
         profile.set_shape(name, low, best, high)
-    config.add_optimization_profile(profile)
+    if config.add_optimization_profile(profile) < 0:
+        raise BuildError(f"TensorRT refused the shapes {shapes}; build with others.")
     for count, get, kind in (
         (network.num_inputs, network.get_input, "input"),
         (network.num_outputs, network.get_output, "output"),
     ):
         for tensor in map(get, range(count)):
-            span = " to ".join(str(shapes[tensor.name][i]) for i in (0, 2)) if kind == "input" else ""
+            span = (
+                " to ".join(str(shapes[tensor.name][i]) for i in (0, 2)) if kind == "input" else ""
+            )
             say(kind, f"{tensor.name} {str(tensor.dtype).rpartition('.')[2]} {span}".rstrip())
 
     cache = _open_timing_cache(library, config, options.timing_cache)
@@ -457,16 +506,13 @@ def build(
             "larger --workspace or a smaller --batch or --size helps."
         )
     data = bytes(plan)
-    if cache is not None:
-        say("timing cache", _keep_timing_cache(config, *cache))
-    elif options.timing_cache:
-        say("timing cache", f"none: {library.name} does not use any")
-    if gpu is not None:
-        built = _inspect(trt, data, log)
-        check_layers(built, precision, "of the built engine")
-        say("inspected", describe(built, precision))
-    else:
-        say("inspected", "not without a GPU; the network is strongly typed, so its types hold")
+    runs_here = gpu is not None and (
+        library.flavor == "tensorrt" or gpu.capability in RTX_CAPABILITIES
+    )
+    inspected = "not here, where it does not run; the network is strongly typed, so its types hold"
+    if runs_here:
+        inspected = _look_into(trt, data, log, precision, options)
+    say("inspected", inspected)
 
     everywhere = library.flavor == "rtx"
     sidecar = Sidecar(
@@ -476,7 +522,8 @@ def build(
         profiles=(shapes,),
         engine_sha256=hashlib.sha256(data).hexdigest(),
         onnx_sha256=onnx_sha256,
-        onnx=path.name,
+        onnx=path.stem if path.parent == MODELS else path.name,
+        arguments=_arguments(options, precision, metadata),
         gpu=None if everywhere or gpu is None else gpu.name,
         compute_capability=None if everywhere or gpu is None else gpu.capability,
         version_compatible=options.version_compatible,
@@ -491,6 +538,10 @@ def build(
     # The engine first: should the second write fail, the two do not match, and are refused.
     write_atomically(output, data)
     write_atomically(sidecar_path(output), sidecar.to_json())
+    if cache is not None:
+        say("timing cache", _keep_timing_cache(config, *cache))
+    elif options.timing_cache:
+        say("timing cache", f"none: {library.name} does not use any")
     say("built", f"in {took:.1f} s, {len(data) / 2**20:.1f} MiB: {output}")
     return sidecar
 
@@ -504,26 +555,68 @@ def describe(layers: Layers, precision: str) -> str:
     return text
 
 
-def _inspect(trt: Any, data: bytes, log: _Log) -> Layers:
+def _arguments(options: BuildOptions, precision: str, metadata: dict[str, str]) -> tuple[str, ...]:
+    """What of the command line decides what the engine is."""
+
+    def text(values: Range) -> str:
+        return ",".join(map(str, values))
+
+    words = ["--precision", precision, "--batch", text(options.batch), "--size", text(options.size)]
+    if metadata["layout"] == PIPELINE:
+        words += ["--photo", text(options.photo)]
+    if options.version_compatible:
+        words += ["--version-compatible"]
+    if options.hardware_compatible != "none":
+        words += ["--hardware-compatible", options.hardware_compatible]
+    return (*words, "--refit") if options.refit else tuple(words)
+
+
+def _look_into(trt: Any, data: bytes, log: _Log, precision: str, options: BuildOptions) -> str:
+    """Open a built engine and ask TensorRT what its layers compute in.
+
+    Raises
+    ------
+    BuildError
+        If it does not open, or is not what it is called.
+    """
     cuda = open_cuda()
     try:
         with cuda.current():
-            engine = trt.Runtime(log.logger).deserialize_cuda_engine(data)
-            if engine is None:
-                raise BuildError(f"The engine was built but does not open here: {log.last()}.")
-            inspector = engine.create_engine_inspector()
-            return layers_of_engine(
-                inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-            )
+            information = _information(trt, data, log, options)
     finally:
         cuda.close()
+    if information is None:
+        raise BuildError(f"The engine was built but does not open here: {log.last()}.")
+    try:
+        layers = layers_of_engine(information)
+    except ValueError:
+        return (
+            "TensorRT says nothing of the engine; the network is strongly typed, so its types hold"
+        )
+    if precision == "fp16":
+        check_layers(layers, precision, "of the built engine")
+    return describe(layers, precision)
 
 
-def default_timing_cache(library: Library, gpu: str) -> Path:
-    """Where the timing cache is kept between builds."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    name = "-".join([library.flavor, library.version, *gpu.split()])
-    return Path(home).expanduser() / "hscaunet" / f"{name}.timing"
+def _information(trt: Any, data: bytes, log: _Log, options: BuildOptions) -> str | None:
+    """What the inspector says; all that belongs to the engine is gone when this returns."""
+    runtime = trt.Runtime(log.logger)
+    if options.version_compatible:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def default_timing_cache(library: Library, gpu: str) -> Path | None:
+    """Where the timing cache is kept between builds; None where there is no home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:
+        return None
+    return home / "hscaunet" / f"{'-'.join([library.flavor, library.version, *gpu.split()])}.timing"
 
 
 def _open_timing_cache(
@@ -532,21 +625,22 @@ def _open_timing_cache(
     """A timing cache with what earlier builds measured, and how much that is."""
     if path is None or library.flavor == "rtx":
         return None
-    try:
-        known = path.read_bytes()
-    except FileNotFoundError:
-        known = b""
+    known = read_limited(path, 1 << 30, "timing cache", BuildError) if path.exists() else b""
     cache = config.create_timing_cache(known)
-    if cache is None:  # of another version, or damaged
-        cache = config.create_timing_cache(b"")
-    config.set_timing_cache(cache, False)
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise BuildError(
+            f"{path} is no timing cache of this version and GPU; name another file, or remove it."
+        )
     return cache, path, len(cache.queryKeys())
 
 
 def _keep_timing_cache(config: Any, cache: Any, path: Path, before: int) -> str:
     after = len(cache.queryKeys())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, bytes(config.get_timing_cache().serialize()))
     if after == before:
         return f"hit: all {after} entries were in {path}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, bytes(config.get_timing_cache().serialize()))
+    except OSError as error:  # the engine is there; only the next build takes longer
+        return f"{after - before} new entries could not be kept in {path} ({error.strerror})"
     return f"{before} of {after} entries were in {path}, the new ones are kept"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from export.onnx import TOLERANCE
 from hscaunet.commands import run_command
 from runtime.engines import BACKENDS
+from runtime.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,10 @@ PSNR_CHANGE = 0.05
 
 # From fine to coarse; the coarser of the two decides how a pair is judged.
 _ORDER = ("fp32", "fp16", "bf16", "int8")
+
+
+def _rank(precision: str) -> int:
+    return _ORDER.index(precision) if precision in _ORDER else len(_ORDER)
 
 
 class Side:
@@ -44,24 +49,31 @@ class Side:
     def __init__(self, text: str, device: str = "auto", cuda: str = "auto") -> None:
         from hscaunet.evaluate import TorchMethod, open_model
         from runtime.colorizer import Colorizer
-        from runtime.engines import ENGINE_SUFFIXES
+        from runtime.engines import is_engine
 
         backend, colon, path = text.partition(":")
         if not colon or backend not in (*BACKENDS, "auto"):
             backend, path = "auto", text
         self._colorizer: Colorizer | None = None
-        if Path(path).suffix in ("", ".onnx", *ENGINE_SUFFIXES):
-            self._colorizer = Colorizer(path, backend=backend, device=device, cuda=cuda)
+        if Path(path).suffix in ("", ".onnx") or is_engine(Path(path)):
+            more = {"cuda": cuda} if is_engine(Path(path)) else {}
+            self._colorizer = Colorizer(path, backend=backend, device=device, **more)
             one = self._colorizer
             self.name = f"{Path(path).name} ({one.backend} {one.device} {one.precision})"
             # What the file was made for counts too: a graph of fp16 runs in fp32 on a CPU, with
             # weights that were rounded.
             kinds = (one.precision, one.metadata.get("precision", "fp32"))
-            self.precision = max(kinds, key=lambda k: _ORDER.index(k) if k in _ORDER else 9)
+            self.precision = max(kinds, key=_rank)
             return
+        if backend != "auto":
+            raise ModelError(f"{path} is a checkpoint, which {backend} does not run; leave it out.")
         method, _ = open_model(path, device)
         assert isinstance(method, TorchMethod)
         self._method, self.name, self.precision = method, method.name, "fp32"
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether it runs on inputs of this shape; engines are built for some only."""
+        return self._colorizer is None or self._colorizer.takes(tuple(x.shape))
 
     def predict(self, x: Tensor) -> Tensor:
         """(N, 4, H, W) to (N, 2, H, W); NaN comes back as it is."""
@@ -137,7 +149,7 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
 def compare_sides(
     a: Side, b: Side, data: Sequence[str] = (), photos: int = 24, seed: int = 0
 ) -> list[Row]:
-    """Run both on the same inputs.
+    """Run both on the same inputs, leaving out those whose shape one of them was not built for.
 
     Parameters
     ----------
@@ -153,7 +165,11 @@ def compare_sides(
     from hscaunet.evaluate import compare, join
 
     groups: dict[str, list[dict[str, Any]]] = {}
-    for group, L, x, truth in tqdm(_cases(data, photos, seed), unit=" inputs", disable=None, leave=False):
+    for group, L, x, truth in tqdm(
+        _cases(data, photos, seed), unit=" inputs", disable=None, leave=False
+    ):
+        if not (a.takes(x) and b.takes(x)):
+            continue
         pair = [side.predict(x) for side in (a, b)]
         bad = sum(int((~p.isfinite()).sum()) for p in pair)
         difference = (pair[0] - pair[1]).abs()
@@ -197,11 +213,15 @@ def judge(rows: Sequence[Row], precision: str, tolerance: float | None = None) -
     tolerance : float, optional
         Largest difference of ab instead of `TOLERANCE`.
     """
+    if not rows:
+        return False, "no input has a shape that both take"
     bad = sum(row.nan for row in rows)
     if bad:
         return False, f"{bad} values are NaN or infinite"
     if tolerance is None and precision not in TOLERANCE:
         changes = {row.inputs: row.change for row in rows if row.change is not None}
+        if not changes:
+            return False, "no photo has a shape that both take, so PSNR is not known"
         worst = max(changes, key=lambda name: abs(changes[name]))
         text = f"PSNR changes by {changes[worst]:+.3f} dB at most ({worst})"
         return abs(changes[worst]) <= PSNR_CHANGE, f"{text}; {precision} may by {PSNR_CHANGE} dB"
@@ -236,8 +256,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m export.parity",
-        description="Compare two forms of one network. Each is a checkpoint, an ONNX file or bundled "
-        "name (ENGINE:FILE picks its engine, such as openvino:lite.onnx), or a TensorRT engine. "
+        description="Compare two forms of one network. Each is a checkpoint, an ONNX file or "
+        "bundled name (ENGINE:FILE picks its engine, such as openvino:lite.onnx), or a TensorRT "
+        "engine. "
         f"Allowed: ab within {TOLERANCE['fp32']:.0e} for fp32 and {TOLERANCE['fp16']:.0e} for "
         f"fp16, for bf16 and int8 a PSNR change of {PSNR_CHANGE} dB.",
         epilog="Exit status: 0 the same, 1 not the same or an error, 2 wrong options.",
@@ -260,6 +281,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
+    if args.photos < 1:
+        build_parser().error("--photos must be at least 1.")
     passed: list[bool] = []
     return run_command(lambda: passed.append(_run(args)), "export") or int(not all(passed))
 
@@ -271,7 +294,7 @@ def _run(args: argparse.Namespace) -> bool:
     print(f"A: {a.name}\nB: {b.name}\n")
     rows = compare_sides(a, b, args.data, args.photos, args.seed)
     print(table(rows))
-    precision = max(a.precision, b.precision, key=_ORDER.index)
+    precision = max(a.precision, b.precision, key=_rank)
     good, why = judge(rows, precision, args.tolerance)
     print(f"\n{'the same' if good else 'NOT the same'}: {why}")
     if args.json:
@@ -282,7 +305,14 @@ def _run(args: argparse.Namespace) -> bool:
             "precision": precision,
             "same": good,
             "why": why,
-            "rows": [{**asdict(row), "change": row.change} for row in rows],
+            "rows": [
+                {
+                    # JSON has no infinity.
+                    **{k: None if v == math.inf else v for k, v in asdict(row).items()},
+                    "change": row.change,
+                }
+                for row in rows
+            ],
         }
         write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
     return good

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 INPUTS, OUTPUT = ("photo", "hint", "mask"), "colorized"
 
-SMALLEST = 32
-"""Smallest side of a photo, in pixels."""
 
 _DELTA = 6 / 29
 # Pixels that a plane is continued by at its edges. Lanczos reaches 3 pixels when it enlarges, and
@@ -139,8 +137,8 @@ class Pipeline(nn.Module):
         Parameters
         ----------
         photo : Tensor, shape (N, H, W, 3), uint8
-            sRGB; only its lightness counts. Each side at least `SMALLEST`, and at least an eighth
-            of that of the hints.
+            sRGB; only its lightness counts. Each side at least `export.build.SMALLEST_PHOTO`, and
+            at least an eighth of that of the hints.
         hint : Tensor, shape (N, h, w, 3), uint8
             Colours of the hints where there are any; h and w are multiples of 16 and set the size
             at which the network sees the photo.
@@ -172,9 +170,7 @@ class Pipeline(nn.Module):
         X, Z = _f_inverse(f + ab[:, 0] / 500), _f_inverse(f - ab[:, 1] / 200)
         planes = []
         for row in RGB_FROM_XYZ:
-            value = sum(
-                v * (m * w) for v, m, w in zip((X, Y, Z), row, WHITE, strict=True)
-            )
+            value = sum(v * (m * w) for v, m, w in zip((X, Y, Z), row, WHITE, strict=True))
             assert isinstance(value, Tensor)
             planes.append(srgb_from_linear(value.clamp(0, 1), torch))
         return torch.stack(planes, dim=-1).mul(255).round().clamp(0, 255).to(torch.uint8)
@@ -192,10 +188,15 @@ def build_pipeline(
     """
     from torch.export import Dim
 
+    from export.build import SMALLEST_PHOTO
     from export.onnx import fold, name_dimensions, store_half, to_proto
     from export.precision import to_half
 
-    batch, tall, wide = Dim("N"), Dim("photo_H", min=SMALLEST), Dim("photo_W", min=SMALLEST)
+    batch, tall, wide = (
+        Dim("N"),
+        Dim("photo_H", min=SMALLEST_PHOTO),
+        Dim("photo_W", min=SMALLEST_PHOTO),
+    )
     high, broad = 16 * Dim("H16"), 16 * Dim("W16")
     example = (
         torch.zeros(2, 200, 300, 3, dtype=torch.uint8),
@@ -232,7 +233,9 @@ def cases() -> dict[str, tuple[NDArray[np.uint8], Hints]]:
     colors = ("#c04020", "#3060c0", "#40a040", "#e0c080")
 
     def case(height: int, width: int, count: int, size: int) -> tuple[NDArray[np.uint8], Hints]:
-        photo = np.asarray(cv2.resize(sample, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        photo = np.asarray(
+            cv2.resize(sample, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
         rng = np.random.default_rng(count)
         hints = [
             Hint(int(rng.integers(width)), int(rng.integers(height)), colors[i % 4], size)

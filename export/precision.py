@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.errors import ModelError
+from runtime.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,16 +62,61 @@ def restore_floats(proto: onnx.ModelProto) -> None:
     from onnx import numpy_helper
 
     stored = {t.name: t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
-    kept = []
+    kept, floats = [], []
     for node in proto.graph.node:
         tensor = stored.get(node.input[0]) if node.op_type == "Cast" else None
-        if tensor is None or node.attribute[0].i != onnx.TensorProto.FLOAT:
+        kinds = [a.i for a in node.attribute if a.name == "to"]
+        if tensor is None or kinds != [onnx.TensorProto.FLOAT]:
             kept.append(node)
             continue
         value = numpy_helper.to_array(tensor).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(value, node.output[0]))
+        floats.append(numpy_helper.from_array(value, node.output[0]))
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
+    proto.graph.initializer.extend(floats)
+    _drop_unused(proto)
+
+
+def _drop_unused(proto: onnx.ModelProto) -> None:
+    """Remove initializers that no node takes."""
+    used = {name for node in proto.graph.node for name in node.input}
+    wanted = [t for t in proto.graph.initializer if t.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(wanted)
+
+
+def _settle_nodes(proto: onnx.ModelProto) -> None:
+    """Give every node a name of its own, and make constants initializers.
+
+    Raises
+    ------
+    ModelError
+        If the graph has graphs within it, into which a conversion would have to look.
+    """
+    import onnx
+
+    nodes, names = [], set()
+    for node in proto.graph.node:
+        if any(
+            a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+            for a in node.attribute
+        ):
+            raise ModelError(
+                f"The graph has a {node.op_type} with a graph of its own, which the network of "
+                "this project has not; export it with python -m export.onnx."
+            )
+        values = [a for a in node.attribute if a.name == "value"]
+        if node.op_type == "Constant" and values:
+            tensor = proto.graph.initializer.add()
+            tensor.CopyFrom(values[0].t)
+            tensor.name = node.output[0]
+            continue
+        while not node.name or node.name in names:
+            node.name = f"{node.name or node.op_type}.{len(names)}"
+        names.add(node.name)
+        nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def half_nodes(proto: onnx.ModelProto) -> set[str]:
@@ -123,7 +168,9 @@ def float_tensors(proto: onnx.ModelProto) -> set[str]:
 
 
 def largest_values(
-    proto: onnx.ModelProto, names: Iterable[str], inputs: Iterable[Mapping[str, NDArray[np.generic]]]
+    proto: onnx.ModelProto,
+    names: Iterable[str],
+    inputs: Iterable[Mapping[str, NDArray[np.generic]]],
 ) -> dict[str, float]:
     """Largest absolute value of tensors over some inputs, run in ONNX Runtime.
 
@@ -153,14 +200,20 @@ def largest_values(
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
     largest = dict.fromkeys(wanted, 0.0)
-    for feed in inputs:
-        for name, value in zip(wanted, session.run(wanted, dict(feed)), strict=True):
-            top = float(np.abs(value).max(initial=0.0))
-            largest[name] = max(largest[name], top if np.isfinite(top) else np.inf)
+    try:
+        session = ort.InferenceSession(
+            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        for feed in inputs:
+            for name, value in zip(wanted, session.run(wanted, dict(feed)), strict=True):
+                top = float(np.abs(value).max(initial=0.0))
+                largest[name] = max(largest[name], top if np.isfinite(top) else np.inf)
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise ModelError(
+            f"The graph cannot be run to measure its values ({first_line(error)}); export it "
+            "again with python -m export.onnx."
+        ) from None
     return largest
 
 
@@ -186,10 +239,13 @@ def to_half(
 
     model = onnx.ModelProto()
     model.CopyFrom(proto)
+    _settle_nodes(model)
     restore_floats(model)
     graph = model.graph
     floats = float_tensors(model)
-    chosen = half_nodes(model)
+    # What says its type itself keeps it.
+    typed = {n.name for n in graph.node if n.op_type in ("Cast", "Constant", "ConstantOfShape")}
+    chosen = half_nodes(model) - typed
     made = {name for n in graph.node if n.name in chosen for name in (*n.output, *n.input)}
     reach = largest_values(model, made & floats, inputs)
     kept = set()
@@ -244,13 +300,11 @@ def to_half(
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(added)
-    used = {name for node in graph.node for name in node.input}
-    wanted = [t for t in graph.initializer if t.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(wanted)
+    _drop_unused(model)
     for entry in model.metadata_props:
         if entry.key == "precision":
             entry.value = "fp16"
+    onnx.checker.check_model(model, full_check=True)
     inside = {name: reach[name] for name in made & reach.keys() if name in halves}
     at = max(inside, key=inside.__getitem__, default="")
     convolutions = [n for n in graph.node if n.op_type in CONVOLUTIONS]
@@ -268,7 +322,8 @@ def _half_constant(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
     from onnx import numpy_helper
 
     value = numpy_helper.to_array(tensor)
-    half = value.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise ModelError(
             f"{tensor.name} holds {np.abs(value).max():g}, more than half precision can "

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="default: the model's name and precision")  # fmt: skip
     add("--flavor", choices=("auto", "tensorrt", "rtx"), default="auto",
         help="tensorrt (10.12 and later) builds on a GPU, for that GPU; rtx (TensorRT for RTX) "
-        "builds anywhere, for compute capability 7.5, 8.x and 12.x; default: the first that is "
+        "builds anywhere, for compute capability 8.x and 12.x; default: the first that is "
         "installed")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="auto",
         help="default: int8 for a graph with Q/DQ nodes, else fp16")  # fmt: skip
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     more("--version-compatible", action="store_true",
          help="run with later versions of the same major number too")  # fmt: skip
     more("--hardware-compatible", choices=tuple(COMPATIBILITY), default="none",
-         help="run on all GPUs of the same compute capability, or on Ampere and all later")  # fmt: skip
+         help="run on all GPUs of its compute capability, or on Ampere and all later")  # fmt: skip
     more("--refit", action="store_true", help="let the weights be exchanged later")
     return parser
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run_command(lambda: _run(args), "rtx")
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 
@@ -95,6 +95,7 @@ def _run(args: argparse.Namespace) -> None:
         load_graph,
     )
     from runtime.colorizer import locate_model
+    from runtime.engines import is_engine
     from runtime.engines.tensorrt.library import open_library
 
     path = locate_model(args.model)
@@ -123,10 +124,20 @@ def _run(args: argparse.Namespace) -> None:
             precision = "int8" if is_quantized(load_graph(path)[0]) else "fp16"
         name = path.name.removesuffix(".onnx").removesuffix(f".{precision}")
         output = Path(f"{name}.{precision}.engine")
+    if not is_engine(output) or output.is_dir():
+        raise BuildError(
+            f"The output must end in .engine or .plan, by which the runtime knows it, not {output}."
+        )
     if not output.parent.is_dir():
         raise BuildError(f"The folder {output.parent} does not exist; make it first.")
     print(f"{path} -> {output}")
-    build(path, output, library, options, lambda topic, text: print(f"  {topic:<13}{text}", flush=True))
+    build(
+        path,
+        output,
+        library,
+        options,
+        lambda topic, text: print(f"  {topic:<13}{text}", flush=True),
+    )
 
 
 if __name__ == "__main__":

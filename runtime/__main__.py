@@ -78,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="M", help="ONNX file, TensorRT engine, or name of a bundled model (default: bundled)"
+        "--model",
+        metavar="M",
+        help="ONNX file, TensorRT engine, or name of a bundled model (default: bundled)",
     )
     group.add_argument(
         "--backend",

@@ -106,7 +106,8 @@ class Colorizer:
         self._portable: dict[str, Any] | None = None
         self._closed = False
         if session is not None:
-            if (model, backend, device, session_options) != (None, "auto", "auto", None):
+            given = (model, backend, device, session_options, cuda)
+            if given != (None, "auto", "auto", None, "auto"):
                 raise BackendError(
                     "A session of your own brings its model and engine; give only threads and "
                     "size beside it."
@@ -365,6 +366,14 @@ class Colorizer:
                 "the photo."
             )
         return ab
+
+    def takes(self, shape: tuple[int, int, int, int]) -> bool:
+        """Whether the engine runs on an input of this shape, (N, 4, H, W).
+
+        Engine files are built for a range of batches and sizes; everything else takes any.
+        """
+        asked = getattr(self._engine, "takes", None)
+        return asked is None or bool(asked(shape))
 
     def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """`predict` without its checks: `x` is contiguous and right, the result may hold NaN."""

@@ -31,7 +31,11 @@ def read_limited(
         if status.st_size > limit:
             raise error(f"{path} is larger than any {what} ({limit} bytes).")
         with open(path, "rb") as file:
-            return file.read(limit)
+            # One more than there should be: Python makes room for all that is asked for.
+            data = file.read(status.st_size + 1)
+        if len(data) > limit:
+            raise error(f"{path} is larger than any {what} ({limit} bytes).")
+        return data
     except MemoryError:
         raise error(f"{path} does not fit the memory of this machine.") from None
     except error:

@@ -26,7 +26,7 @@ CONTRACT = "hscaunet-layout-1"
 """Name of this layout, written into every exported file and asked for by every engine."""
 
 PIPELINE = "hscaunet-pipeline-1"
-"""Name of the layout of whole pipelines: RGB photo, RGB hints and mask in, RGB photo out, all uint8.
+"""Name of the layout of whole pipelines: RGB photo, RGB hints, mask in, RGB photo out, all uint8.
 
 Such files (``python -m export.onnx --pipeline``) are for applications without this runtime.
 """

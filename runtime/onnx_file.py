@@ -13,8 +13,9 @@ MAX_BYTES = 2 << 30
 # Field numbers of ModelProto (onnx.proto).
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
 
-# A TensorProto whose values lie in another file has an entry with the key "location".
-_EXTERNAL = b"\x0a\x08location\x12"
+# A TensorProto whose values lie in another file has an entry with the key "location"; its value may
+# stand before or after.
+_EXTERNAL = b"\x0a\x08location"
 
 
 def read_model_file(

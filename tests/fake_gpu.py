@@ -187,7 +187,9 @@ def cuda_python(gpu, monkeypatch):
         "cuInit": lambda flags: None,
         "cuDeviceGet": lambda number: number,
         "cuDeviceGetName": lambda size, device: gpu.name.encode().ljust(size, b"\0"),
-        "cuDeviceGetAttribute": lambda kind, device: attributes[str(kind).rpartition("_")[2].partition(":")[0]],
+        "cuDeviceGetAttribute": lambda kind, device: attributes[
+            str(kind).rpartition("_")[2].partition(":")[0]
+        ],
         "cuDeviceTotalMem": lambda device: 1 << 34,
         "cuDevicePrimaryCtxRetain": retain,
         "cuDevicePrimaryCtxRelease": release,
@@ -213,7 +215,10 @@ def cuda_python(gpu, monkeypatch):
         CUdevice_attribute=real.CUdevice_attribute,
         CUstream_flags=real.CUstream_flags,
         CUstreamCaptureMode=real.CUstreamCaptureMode,
-        cuGetErrorName=lambda code: (0, b"CUDA_ERROR_OUT_OF_MEMORY" if code == 2 else b"CUDA_ERROR"),
+        cuGetErrorName=lambda code: (
+            0,
+            b"CUDA_ERROR_OUT_OF_MEMORY" if code == 2 else b"CUDA_ERROR",
+        ),
     )
     for name, function in functions.items():
         assert hasattr(real, name), f"the real driver has no {name}"
@@ -372,7 +377,16 @@ class Host(bytes):
     nbytes = property(len)
 
 
-def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", fail=()):
+def tensorrt(
+    gpu,
+    version,
+    *,
+    profiles=None,
+    engine=b"an engine",
+    conv="HALF",
+    fail=(),
+    version_compatible=False,
+):
     """A module that stands for ``tensorrt`` or ``tensorrt_rtx``.
 
     Parameters
@@ -392,7 +406,7 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
     members, enums = read_api(version)
     profiles = profiles or [((1, 4, 16, 16), (1, 4, 64, 64), (8, 4, 128, 128))]
     module = types.SimpleNamespace()
-    record = types.SimpleNamespace(flags=[], config={}, contexts=[], timing=[])
+    record = types.SimpleNamespace(flags=[], config={}, contexts=[], orphans=0)
 
     def guard(kind, inside):
         assert kind in members, f"this version of TensorRT has no {kind}"
@@ -445,6 +459,9 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
             self.addresses[name] = address
             return True
 
+        def is_stream_capturable(self, stream):
+            return "not ready" not in fail
+
         def execute_async_v3(self, stream):
             self._use("execute")
             if "run" in fail:
@@ -478,6 +495,17 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
             }
             return json.dumps({"Layers": [layer, {"LayerType": "Reformat"}, "a name only"]})
 
+    class RuntimeConfig:
+        strategy = dynamic_shapes_kernel_specialization_strategy = None
+
+        def set_execution_context_allocation_strategy(self, strategy):
+            self.strategy = strategy
+
+    def assert_alive():
+        """An engine must not outlive the context that its weights lie in."""
+        if not (gpu.stack() and gpu.retained):
+            record.orphans += 1
+
     class Engine:
         num_io_tensors, num_optimization_profiles = 2, len(profiles)
 
@@ -493,9 +521,22 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
         def get_tensor_profile_shape(self, name, profile):
             return list(profiles[profile])
 
-        def create_execution_context(self, strategy):
+        def __del__(self):
+            assert_alive()
+
+        def get_tensor_shape(self, name):
+            return (-1, 4 if name == "input" else 2, -1, -1)
+
+        def create_runtime_config(self):
+            return guard("IRuntimeConfig", RuntimeConfig())
+
+        def create_execution_context(self, how):
             gpu.call("context")
-            assert strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
+            if version == "rtx":
+                kernels = module.DynamicShapesKernelSpecializationStrategy
+                assert how.dynamic_shapes_kernel_specialization_strategy == kernels.EAGER
+                how = how._inside.strategy
+            assert how == module.ExecutionContextAllocationStrategy.USER_MANAGED
             return None if "context" in fail else guard("IExecutionContext", Context())
 
         def create_engine_inspector(self):
@@ -507,6 +548,8 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
         def deserialize_cuda_engine(self, data):
             gpu.call("deserialize")
             good = data == engine and "deserialize" not in fail
+            if version_compatible and not self.engine_host_code_allowed:
+                good = False
             return guard("ICudaEngine", Engine()) if good else None
 
     class Tensor:
@@ -561,7 +604,7 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
         def __init__(self, data):
             self.keys = set(data.decode().split())
 
-        def queryKeys(self):  # noqa: N802 - TensorRT's own name
+        def queryKeys(self):
             return sorted(self.keys)
 
         def serialize(self):
@@ -594,7 +637,7 @@ def tensorrt(gpu, version, *, profiles=None, engine=b"an engine", conv="HALF", f
 
         def set_timing_cache(self, cache, ignore):
             self.cache = cache
-            return True
+            return "other-GPU" not in cache.queryKeys()
 
         def get_timing_cache(self):
             return self.cache

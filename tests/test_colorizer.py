@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from conftest import EXAMPLES, ROOT, colorful, ONNX_ENGINES
+from conftest import EXAMPLES, ONNX_ENGINES, ROOT, colorful
 
 import runtime
 from runtime import (

@@ -67,7 +67,7 @@ def test_copies_there_and_back(cuda):
             cuda.synchronize(stream)
             assert (buffers.host("x") == 7).all()
             cuda.drop(graph)
-        buffers.close()
+        buffers.close(lambda free, what: free(what))
         cuda.close_stream(stream)
 
 

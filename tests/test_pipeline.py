@@ -146,7 +146,7 @@ def test_a_pipeline_that_differs_is_not_written(pipeline, tiny_checkpoint):
     rows = measure_pipeline(proto, model, 1e-4)
     assert max(row.largest for row in rows) <= 3
     model.outc.conv.bias.data += 1.0
-    with pytest.raises(ExportError, match="more than 1 level on .* nothing was written"):
+    with pytest.raises(ExportError, match=r"more than 1 level on .* nothing was written"):
         measure_pipeline(proto, model, 1e-4)
     model.outc.conv.bias.data += float("nan")
     with pytest.raises(ExportError):
@@ -166,4 +166,3 @@ def test_hints_are_drawn_as_they_are_rasterized():
     assert np.allclose(lab_from_rgb(rgb)[mask][:, 1:], ab[mask], atol=1e-4)
     with pytest.raises(HintError):
         Hints([Hint(100, 1, "#000000")]).draw(60, 90, 64, 96)
-

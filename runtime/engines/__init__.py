@@ -76,6 +76,11 @@ ENGINE_SUFFIXES = (".engine", ".plan")
 """Endings by which a file is taken for one that ``python -m export.trt`` built."""
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a file is one of TensorRT's, by its name."""
+    return path.suffix.lower() in ENGINE_SUFFIXES
+
+
 def check_threads(threads: int | None) -> int | None:
     """`threads` if it is None or a number of threads, or `BackendError`."""
     if threads is None:
@@ -155,7 +160,7 @@ def open_engine(
         raise BackendError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
         )
-    if model.suffix in ENGINE_SUFFIXES:
+    if is_engine(model):
         if backend not in ("auto", "tensorrt"):
             raise BackendError(
                 f"{model.name} is an engine of TensorRT; {backend} runs ONNX files. Leave backend "

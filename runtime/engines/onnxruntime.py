@@ -56,7 +56,9 @@ class Engine:
         session = None
         if cuda and device != "cpu":
             session = self._open_cuda(data, model, options, must=device == "cuda")
-        self._session: ort.InferenceSession | None = session or self._open(data, model, [_CPU], options)
+        self._session: ort.InferenceSession | None = session or self._open(
+            data, model, [_CPU], options
+        )
         self._settle(str(model))
 
     @classmethod
@@ -127,12 +129,12 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        session = self._session
+        session, on_device = self._session, self._on_device
         if session is None:
             raise BackendError("This engine has been closed; open another Colorizer.")
         try:
-            if self._on_device is not None:
-                return self._on_device.run(x)
+            if on_device is not None:
+                return on_device.run(x)
             return session.run([self._output], {self._input: x})[0]
         except Exception as error:
             raise BackendError(
@@ -141,7 +143,9 @@ class Engine:
 
     def close(self) -> None:
         """See `runtime.engines.Engine`; a session of the application's own stays open."""
-        self._session = self._on_device = None
+        # In this order: `run` reads them the other way round.
+        self._session = None
+        self._on_device = None
 
 
 class _OnDevice:
@@ -155,6 +159,8 @@ class _OnDevice:
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
         self._session, self._device = session, device
+        options = session.get_provider_options().get(_CUDA, {})
+        self._number = int(options.get("device_id", 0))
         self._input, self._output = session.get_inputs()[0].name, session.get_outputs()[0].name
         self._lock = threading.Lock()
         self._idle: list[tuple[ort.OrtValue, ort.OrtValue, Any]] = []  # used last at the end
@@ -179,8 +185,8 @@ class _OnDevice:
                 if tuple(self._idle[i][0].shape()) == shape:
                     return self._idle.pop(i)
         make = ort.OrtValue.ortvalue_from_shape_and_type
-        values = make(list(shape), np.float32, self._device)
-        result = make([shape[0], 2, *shape[2:]], np.float32, self._device)
+        values = make(list(shape), np.float32, self._device, self._number)
+        result = make([shape[0], 2, *shape[2:]], np.float32, self._device, self._number)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, values)
         binding.bind_ortvalue_output(self._output, result)

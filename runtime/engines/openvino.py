@@ -68,11 +68,11 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        compiled = self._compiled
+        compiled, idle = self._compiled, self._idle
         if compiled is None:
             raise BackendError("This engine has been closed; open another Colorizer.")
         try:
-            request = self._idle.get_nowait()
+            request = idle.get_nowait()
         except queue.Empty:
             request = compiled.create_infer_request()
         try:
@@ -83,7 +83,7 @@ class Engine:
                 f"OpenVINO failed on an input of {x.shape}: {_reason(error)}"
             ) from None
         finally:
-            self._idle.put(request)
+            idle.put(request)
 
     def close(self) -> None:
         """See `runtime.engines.Engine`."""

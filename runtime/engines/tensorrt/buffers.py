@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,10 @@ class Buffers:
         """Put a copy of the tensor from the device onto the stream."""
         self._cuda.to_host(self._views[name], self._device[name][0], stream)
 
-    def close(self) -> None:
-        """Free all of it."""
+    def close(self, attempt: Callable[..., None]) -> None:
+        """Free all of it, each by way of ``attempt(function, argument)``."""
         self._views.clear()
         while self._host:
-            self._cuda.unpin(self._host.popitem()[1])
+            attempt(self._cuda.unpin, self._host.popitem()[1])
         while self._device:
-            self._cuda.free(self._device.popitem()[1][0])
+            attempt(self._cuda.free, self._device.popitem()[1][0])

@@ -100,6 +100,10 @@ class Cuda(Protocol):
         """Let go of the primary context."""
 
 
+class OutOfMemory(BackendError):
+    """There is too little memory on the GPU, or too little that can be locked on the host."""
+
+
 _LAYERS = {
     "cuda-python": ("runtime.engines.tensorrt.cuda_python", "cuda.bindings", "cuda-bindings"),
     "pycuda": ("runtime.engines.tensorrt.cuda_pycuda", "pycuda", "pycuda"),

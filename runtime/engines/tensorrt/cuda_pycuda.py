@@ -14,7 +14,7 @@ import numpy as np
 import pycuda.driver as driver
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.cuda import Device, no_gpu
+from runtime.engines.tensorrt.cuda import Device, OutOfMemory, no_gpu
 from runtime.errors import BackendError, first_line
 
 
@@ -22,11 +22,12 @@ from runtime.errors import BackendError, first_line
 def _errors() -> Iterator[None]:
     try:
         yield
+    except driver.MemoryError as error:
+        raise OutOfMemory(
+            f"CUDA failed ({first_line(error)}); free GPU memory, or use smaller batches."
+        ) from None
     except driver.Error as error:
-        more = ""
-        if isinstance(error, driver.MemoryError):
-            more = " Free GPU memory, or use smaller batches."
-        raise BackendError(f"CUDA failed ({first_line(error)}).{more}") from None
+        raise BackendError(f"CUDA failed ({first_line(error)}).") from None
 
 
 @lru_cache(maxsize=1)
@@ -49,7 +50,9 @@ class PyCuda:
     name, graphs = "pycuda", False
 
     def __init__(self, device: Any) -> None:
-        self.device = Device(device.name(), tuple(device.compute_capability()), device.total_memory())
+        self.device = Device(
+            device.name(), tuple(device.compute_capability()), device.total_memory()
+        )
         self._context = device.retain_primary_context()
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from cuda.bindings import driver
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.cuda import Device, no_gpu
+from runtime.engines.tensorrt.cuda import Device, OutOfMemory, no_gpu
 from runtime.errors import BackendError, first_line
 
 
@@ -21,8 +21,10 @@ def _call(function: Any, *args: Any) -> Any:
     if int(status) != 0:
         _, name = driver.cuGetErrorName(status)
         text = name.decode() if isinstance(name, bytes) else str(status)
-        more = " Free GPU memory, or use smaller batches." if "MEMORY" in text else ""
-        raise BackendError(f"CUDA failed in {function.__name__} ({text}).{more}")
+        failed = f"CUDA failed in {function.__name__} ({text})"
+        if text == "CUDA_ERROR_OUT_OF_MEMORY":
+            raise OutOfMemory(f"{failed}; free GPU memory, or use smaller batches.")
+        raise BackendError(f"{failed}.")
     return results[0] if results else None
 
 

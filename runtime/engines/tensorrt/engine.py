@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import ENGINE_SUFFIXES
-from runtime.engines.tensorrt.cuda import open_cuda
-from runtime.engines.tensorrt.lane import Lane
+from runtime.engines import is_engine
+from runtime.engines.tensorrt.cuda import OutOfMemory, open_cuda
+from runtime.engines.tensorrt.lane import Lane, dtype_of
 from runtime.engines.tensorrt.library import open_library
 from runtime.engines.tensorrt.sidecar import (
     check_gpu,
@@ -21,13 +22,28 @@ from runtime.engines.tensorrt.sidecar import (
     rebuild,
 )
 from runtime.errors import BackendError, ModelError
+from runtime.layout import CONTRACT, PIPELINE
+
+log = logging.getLogger(__name__)
 
 SHAPES_KEPT = 4
-"""Lanes that are kept for shapes seen before, beyond those at work."""
+"""With so many idle lanes, each ready for the shape that it ran last, a new shape takes the oldest
+of them. There are never more lanes than this, or than ran at the same time."""
+
+# Names, dtypes and numbers of dimensions of what each layout takes and gives.
+_INTERFACES: dict[str, dict[str, tuple[type, int]]] = {
+    CONTRACT: {"input": (np.float32, 4), "ab": (np.float32, 4)},
+    PIPELINE: {
+        "photo": (np.uint8, 4),
+        "hint": (np.uint8, 4),
+        "mask": (np.uint8, 3),
+        "colorized": (np.uint8, 4),
+    },
+}
 
 
 class EngineFile:
-    """An engine file that is open: what runs it, with any inputs and outputs.
+    """An engine file that is open: what runs it.
 
     `run` may be called from several threads at once; each call borrows a lane.
 
@@ -37,52 +53,97 @@ class EngineFile:
         An engine with its sidecar beside it.
     cuda : {"auto", "cuda-python", "pycuda"}
         What allocates memory and makes streams.
+    layouts : tuple of str
+        Names of the layouts that the caller can use.
 
     Raises
     ------
     ModelError
-        If the engine does not belong to its sidecar, this TensorRT, or this GPU.
+        If the engine does not belong to its sidecar, this TensorRT, or this GPU, or is of another
+        layout.
     BackendError
         If CUDA does not start.
     MissingDependencyError
         If TensorRT or the CUDA package is not installed.
     """
 
-    def __init__(self, path: Path, *, cuda: str = "auto") -> None:
+    def __init__(
+        self, path: Path, *, cuda: str = "auto", layouts: tuple[str, ...] = (CONTRACT,)
+    ) -> None:
         data, self.sidecar = read_engine(path)
-        library = open_library(self.sidecar.flavor)
-        check_library(self.sidecar, path, library)
+        check_layout(self.sidecar, path, layouts)
+        self.library = open_library(self.sidecar.flavor)
+        check_library(self.sidecar, path, self.library)
         # CUDA first: without a GPU some TensorRT libraries crash the process instead of raising.
         self.cuda = open_cuda(cuda)
-        self._trt = library.module
         self._closed = False
         self._lock = threading.Lock()
         self._idle: list[Lane] = []  # the one used last at the end
         self._lanes = 0
-        self._engine = None
+        self._engine: Any = None
+        self._runtime: Any = None
         try:
             device = self.cuda.device
             check_gpu(self.sidecar, path, device.name, device.capability)
             with self.cuda.current():
-                self._logger = self._trt.Logger(self._trt.Logger.ERROR)
-                self._runtime = self._trt.Runtime(self._logger)
-                if self.sidecar.version_compatible and library.flavor == "tensorrt":
-                    # Such engines carry code that runs on the host; ours have a known sha256.
-                    self._runtime.engine_host_code_allowed = True
-                self._engine = self._runtime.deserialize_cuda_engine(data)
-            if self._engine is None:
-                raise ModelError(
-                    f"{library.name} does not open {path} on this GPU; its own message above says "
-                    f"why; {rebuild(path, self.sidecar.onnx, library.flavor)}."
-                )
+                self._load(data, path)
         except BaseException:
-            self._engine = self._runtime = None
-            self.cuda.close()
+            self._release()
             raise
-        self.name = library.name
+
+    def _load(self, data: bytes, path: Path) -> None:
+        trt = self.library.module
+        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._runtime = trt.Runtime(self._logger)
+        if self.sidecar.version_compatible:
+            # Such engines carry code that runs on the host; ours have a known sha256.
+            self._runtime.engine_host_code_allowed = True
+        self._engine = engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise ModelError(
+                f"{self.library.name} does not open {path} on this GPU; its own message above "
+                f"says why; {rebuild(path, self.sidecar, self.library.flavor)}."
+            )
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        wanted = _INTERFACES[self.sidecar.metadata["layout"]]
+        found = {n: (dtype_of(trt, engine, n), len(engine.get_tensor_shape(n))) for n in names}
+        if found != {n: (np.dtype(kind), ndim) for n, (kind, ndim) in wanted.items()}:
+            raise ModelError(
+                f"{path} claims this project's layout but takes and gives {', '.join(names)} of "
+                "other kinds; build it from a file that python -m export.onnx writes."
+            )
+
+    def takes(self, shapes: dict[str, tuple[int, ...]]) -> bool:
+        """Whether the engine was built for inputs of these shapes."""
+        return any(
+            profile.keys() == shapes.keys()
+            and all(
+                len(shape) == len(profile[name][0])
+                and all(
+                    low <= side <= high
+                    for low, side, high in zip(
+                        profile[name][0], shape, profile[name][2], strict=True
+                    )
+                )
+                for name, shape in shapes.items()
+            )
+            for profile in self.sidecar.profiles
+        )
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """See `Lane.run`."""
+        try:
+            return self._run(inputs)
+        except OutOfMemory:
+            # What idle lanes hold may be what is lacking.
+            with self._lock:
+                idle, self._idle = self._idle, []
+            if not idle:
+                raise
+            self._retire(idle)
+            return self._run(inputs)
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         lane = self._borrow({name: tuple(x.shape) for name, x in inputs.items()})
         try:
             return lane.run(inputs)
@@ -101,7 +162,7 @@ class EngineFile:
                 return self._idle.pop(0)  # not used for longest; it will be made ready
             self._lanes += 1
         try:
-            return Lane(self._trt, self._engine, self.cuda)
+            return Lane(self.library, self._engine, self.cuda)
         except BaseException:
             self._count_down()
             raise
@@ -111,11 +172,12 @@ class EngineFile:
             if not self._closed:
                 self._idle.append(lane)
                 return
-        self._retire(lane)
+        self._retire([lane])
 
-    def _retire(self, lane: Lane) -> None:
-        lane.close()
-        self._count_down()
+    def _retire(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            lane.close()
+            self._count_down()
 
     def _count_down(self) -> None:
         with self._lock:
@@ -125,9 +187,13 @@ class EngineFile:
             self._release()
 
     def _release(self) -> None:
-        with self.cuda.current():
-            self._engine = self._runtime = None
-        self.cuda.close()
+        """Let the engine go, while CUDA's context is still there, and then that."""
+        try:
+            with self.cuda.current():
+                self._engine = self._runtime = None
+            self.cuda.close()
+        except BackendError as error:  # after a failure of CUDA itself nothing can be done
+            log.warning("While closing: %s", error)
 
     def close(self) -> None:
         """Free what it holds on the GPU; runs under way finish first and free theirs."""
@@ -137,8 +203,7 @@ class EngineFile:
             self._closed = True
             idle, self._idle = self._idle, []
             none = self._lanes == 0
-        for lane in idle:
-            self._retire(lane)
+        self._retire(idle)
         if none:
             self._release()
 
@@ -155,20 +220,19 @@ class Engine:
             raise BackendError(
                 "TensorRT runs on NVIDIA GPUs only; use device='cuda', or an ONNX model."
             )
-        if model.suffix not in ENGINE_SUFFIXES:
+        if not is_engine(model):
+            command = f"python -m export.trt {model} -o {model.with_suffix('.engine')}"
             raise BackendError(
-                f"TensorRT runs engine files, not {model.name}; "
-                f"{rebuild(model.with_suffix('.engine'), str(model))} and give that file."
+                f"TensorRT runs engine files, not {model.name}; build one and give that: {command}."
             )
         self._file = EngineFile(model, cuda=cuda)
         sidecar = self._file.sidecar
-        try:
-            check_layout(sidecar, model)
-        except BaseException:
-            self._file.close()
-            raise
         self.precision, self.metadata = sidecar.precision, dict(sidecar.metadata)
-        self.reason = f"{self._file.name} {sidecar.version}, {self._file.cuda.name}"
+        self.reason = f"{self._file.library.name} {sidecar.version}, {self._file.cuda.name}"
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether the engine was built for an input of this shape."""
+        return self._file.takes({"input": shape})
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""

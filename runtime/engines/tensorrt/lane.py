@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engines.tensorrt.buffers import Buffers, Shape
-from runtime.engines.tensorrt.cuda import Cuda
-from runtime.errors import BackendError
+from runtime.engines.tensorrt.cuda import Cuda, OutOfMemory
+from runtime.engines.tensorrt.library import Library
+from runtime.errors import BackendError, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,24 @@ _DTYPES = {
 }
 
 
+def dtype_of(trt: Any, engine: Any, name: str) -> np.dtype[Any]:
+    """The dtype of an engine's input or output.
+
+    Raises
+    ------
+    ModelError
+        If numpy has none for it.
+    """
+    kind = engine.get_tensor_dtype(name)
+    for text, dtype in _DTYPES.items():
+        if kind == getattr(trt.DataType, text):
+            return np.dtype(dtype)
+    raise ModelError(
+        f"The engine's {name} is of the type {kind}, which numpy does not have; build it from a "
+        "file that python -m export.onnx writes."
+    )
+
+
 class Lane:
     """Runs an engine for one thread at a time.
 
@@ -39,8 +58,7 @@ class Lane:
 
     Parameters
     ----------
-    library : module
-        ``tensorrt`` or ``tensorrt_rtx``.
+    library : Library
     engine : ICudaEngine
     cuda : Cuda
 
@@ -50,24 +68,21 @@ class Lane:
         If TensorRT makes no context, which it does when memory is short.
     """
 
-    def __init__(self, library: Any, engine: Any, cuda: Cuda) -> None:
-        self._trt, self._engine, self._cuda = library, engine, cuda
+    def __init__(self, library: Library, engine: Any, cuda: Cuda) -> None:
+        self._trt, self._engine, self._cuda = library.module, engine, cuda
+        self.for_rtx = library.flavor == "rtx"
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        modes = library.TensorIOMode
+        modes = self._trt.TensorIOMode
         self.inputs = [n for n in names if engine.get_tensor_mode(n) == modes.INPUT]
         self.outputs = [n for n in names if engine.get_tensor_mode(n) == modes.OUTPUT]
-        kinds = {getattr(library.DataType, kind): dtype for kind, dtype in _DTYPES.items()}
-        self._dtypes = {n: np.dtype(kinds[engine.get_tensor_dtype(n)]) for n in names}
+        self._dtypes = {name: dtype_of(self._trt, engine, name) for name in names}
         self.shapes: dict[str, Shape] = {}  # of the inputs it is ready for
         self._profile, self._graph, self._warm = 0, None, False
         self._graphs = cuda.graphs
         with cuda.current():
-            # Workspace is ours to give: as much as the shapes of now need, not those of the
-            # largest profile.
-            strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
-            self._context = engine.create_execution_context(strategy)
+            self._context = self._open_context()
             if self._context is None:
-                raise BackendError(
+                raise OutOfMemory(
                     "TensorRT made no execution context, most likely for lack of GPU memory; free "
                     "some, or build the engine for smaller batches and sizes."
                 )
@@ -77,6 +92,21 @@ class Lane:
             except BaseException:
                 self._context = None
                 raise
+
+    def _open_context(self) -> Any:
+        # Workspace is ours to give: as much as the shapes of now need, not those of the largest
+        # profile.
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not self.for_rtx:
+            return self._engine.create_execution_context(strategy)
+        # Left to itself, TensorRT for RTX runs slow kernels until it has compiled better ones in
+        # the background, and a graph that is captured meanwhile keeps the slow ones.
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        return self._engine.create_execution_context(config)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the engine.
@@ -142,7 +172,9 @@ class Lane:
                 for name, low, _, high in limits
             ):
                 return profile
-            takes.append(", ".join(f"{n} {tuple(low)} to {tuple(high)}" for n, low, _, high in limits))
+            takes.append(
+                ", ".join(f"{n} {tuple(low)} to {tuple(high)}" for n, low, _, high in limits)
+            )
         wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise BackendError(
             f"This engine takes {' or '.join(takes)}, not {wanted}; build it with a --batch and "
@@ -171,6 +203,9 @@ class Lane:
 
     def _capture(self) -> None:
         try:
+            stream = self._cuda.handle(self._stream)
+            if self.for_rtx and not self._context.is_stream_capturable(stream):
+                raise BackendError("TensorRT for RTX is not ready to be captured.")
             self._graph = self._cuda.capture(self._stream, self._enqueue)
         except BackendError as error:
             # Slower, not wrong.
@@ -179,17 +214,29 @@ class Lane:
 
     def _forget_graph(self) -> None:
         """A graph holds shapes and addresses, so it dies with them."""
-        if self._graph is not None:
-            self._cuda.drop(self._graph)
-            self._graph = None
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            self._cuda.drop(graph)
 
     def close(self) -> None:
-        """Free all that it holds on the device and the host."""
+        """Free all that it holds; what cannot be freed is logged, and the rest freed."""
         if self._context is None:
             return
-        with self._cuda.current():
-            self._cuda.synchronize(self._stream)
-            self._forget_graph()
-            self._context = None
-            self._buffers.close()
-            self._cuda.close_stream(self._stream)
+        try:
+            with self._cuda.current():
+                self._try(self._cuda.synchronize, self._stream)
+                self._try(self._forget_graph)
+                # The engine too: it must not outlive the CUDA context by way of this reference.
+                self._context = self._engine = None
+                self._buffers.close(self._try)
+                self._try(self._cuda.close_stream, self._stream)
+        except BackendError as error:  # the context itself is gone, and all in it
+            log.warning("A lane could not be closed: %s", error)
+            self._context = self._engine = None
+
+    @staticmethod
+    def _try(work: Callable[..., None], *args: Any) -> None:
+        try:
+            work(*args)
+        except BackendError as error:
+            log.warning("While closing: %s", error)

@@ -72,7 +72,9 @@ def open_library(flavor: str = "auto") -> Library:
         flavor = next(iter(installed()), "")
         if not flavor:
             ways = "; ".join(INSTALL.values())
-            raise MissingDependencyError(f"Neither TensorRT nor TensorRT for RTX is installed: {ways}.")
+            raise MissingDependencyError(
+                f"Neither TensorRT nor TensorRT for RTX is installed: {ways}."
+            )
     elif flavor not in FLAVORS:
         raise BackendError(f"There is no flavor {flavor!r}; choose one of auto, tensorrt, rtx.")
     try:

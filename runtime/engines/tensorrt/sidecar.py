@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runtime.engines.tensorrt.library import Library, numbers
 from runtime.errors import ModelError
@@ -23,8 +24,9 @@ FORMAT = "hscaunet-engine-1"
 _MAX_SIDECAR = 1 << 20
 _MAX_ENGINE = 8 << 30
 
-RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-"""Compute capabilities that an engine of TensorRT for RTX, built without naming one, runs on."""
+RTX_CAPABILITIES = ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+"""Compute capabilities that an engine of TensorRT for RTX, built without naming one, runs on
+(its documentation; Turing, 7.5, would have to be named, and is not offered here)."""
 
 Shape = tuple[int, ...]
 
@@ -44,7 +46,9 @@ class Sidecar:
         largest shape.
     engine_sha256, onnx_sha256 : str
     onnx : str
-        Name of the ONNX file that it was built from.
+        The ONNX file that it was built from: its name, or that of a bundled model.
+    arguments : tuple of str
+        Options of ``python -m export.trt`` that build it again.
     os, machine : str
         Such as "Linux" and "x86_64".
     gpu : str, optional
@@ -72,6 +76,7 @@ class Sidecar:
     engine_sha256: str
     onnx_sha256: str
     onnx: str
+    arguments: tuple[str, ...] = ()
     os: str = field(default_factory=platform.system)
     machine: str = field(default_factory=platform.machine)
     gpu: str | None = None
@@ -103,12 +108,25 @@ def parse(data: bytes) -> Sidecar:
     ValueError
         If it is none, or of another release.
     """
-    entries = json.loads(data)
+    try:
+        entries = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(entries, dict) or entries.pop("format", None) != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
     kinds = {"str": str, "str | None": str | None, "bool": bool, "int": int}
-    if not isinstance(entries.get("profiles"), list):
-        raise ValueError("its profiles are no list")
+    for name in ("profiles", "arguments"):
+        if not isinstance(entries.get(name, []), list):
+            raise ValueError(f"its {name} are no list")
+    # What is quoted in messages, and in commands that people may paste.
+    quoted = [entries.get(name) for name in ("version", "onnx", "gpu", "os", "machine", "flavor")]
+    for text in (*quoted, *entries.get("arguments", [])):
+        if text is not None and not (
+            isinstance(text, str) and len(text) < 256 and text.isprintable()
+        ):
+            raise ValueError("it holds a name that is no text, or too long")
+    if not re.fullmatch(r"\d{1,9}(\.\w{1,20}){0,6}", str(entries.get("version"))):
+        raise ValueError("its version is none")
     for name, kind in Sidecar.__annotations__.items():
         if name in entries and kind in kinds and not isinstance(entries[name], kinds[kind]):
             raise ValueError(f"its {name} is no {kind}")
@@ -125,17 +143,30 @@ def parse(data: bytes) -> Sidecar:
         if entries.get("compute_capability") is not None:
             major, minor = entries["compute_capability"]
             entries["compute_capability"] = (int(major), int(minor))
+        entries["arguments"] = tuple(entries.get("arguments", ()))
         metadata = entries.get("metadata", {})
         entries["metadata"] = {str(key): str(value) for key, value in metadata.items()}
         return Sidecar(**entries)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"an entry is missing, wrong or unknown ({error})") from None
 
 
-def rebuild(engine: Path, onnx: str = "MODEL.onnx", flavor: str = "auto") -> str:
-    """The command that builds an engine anew, for the end of a sentence."""
-    more = "" if flavor == "auto" else f" --flavor {flavor}"
-    return f"build it on this machine: python -m export.trt {onnx} -o {engine}{more}"
+def rebuild(engine: Path, sidecar: Sidecar | None = None, flavor: str = "") -> str:
+    """The command that builds an engine anew, for the end of a sentence.
+
+    Parameters
+    ----------
+    engine : Path
+    sidecar : Sidecar, optional
+        Of the engine; it says what from and how.
+    flavor : str
+        Of the library that is to build it.
+    """
+    onnx, arguments = (sidecar.onnx, sidecar.arguments) if sidecar else ("MODEL.onnx", ())
+    words = ["python", "-m", "export.trt", onnx, "-o", str(engine), *arguments]
+    if flavor:
+        words += ["--flavor", flavor]
+    return f"build it on this machine: {shlex.join(words)}"
 
 
 def read_engine(path: Path) -> tuple[bytes, Sidecar]:
@@ -156,33 +187,37 @@ def read_engine(path: Path) -> tuple[bytes, Sidecar]:
     try:
         sidecar = parse(content)
     except ValueError as error:
-        raise ModelError(f"{beside} is no sidecar of an engine ({error}); {rebuild(path)}.") from None
+        raise ModelError(
+            f"{beside} is no sidecar of an engine ({error}); {rebuild(path)}."
+        ) from None
     data = read_limited(path, _MAX_ENGINE, "engine", ModelError)
     if hashlib.sha256(data).hexdigest() != sidecar.engine_sha256:
         raise ModelError(
             f"{path} is not the file that {beside.name} speaks of: its sha256 differs, so it is "
-            f"not loaded; copy both again, or {rebuild(path, sidecar.onnx, sidecar.flavor)}."
+            f"not loaded; copy both again, or {rebuild(path, sidecar, sidecar.flavor)}."
         )
     return data, sidecar
 
 
-def check_layout(sidecar: Sidecar, path: Path) -> None:
-    """Raise `ModelError` unless the engine takes and gives this project's layout."""
+def check_layout(sidecar: Sidecar, path: Path, layouts: tuple[str, ...] = (CONTRACT,)) -> None:
+    """Raise `ModelError` unless the engine takes and gives one of these layouts."""
     layout = sidecar.metadata.get("layout")
-    if layout != CONTRACT:
+    if layout not in layouts:
         raise ModelError(
             f"{path} was built from {sidecar.onnx}, whose layout is {layout!r:.60}, not "
-            f"{CONTRACT!r}; export the network with python -m export.onnx and {rebuild(path)}."
+            f"{' or '.join(map(repr, layouts))}; export the network with python -m export.onnx and "
+            f"{rebuild(path)}."
         )
 
 
 def check_library(sidecar: Sidecar, path: Path, library: Library) -> None:
     """Raise `ModelError` unless the engine was built for this library and this system."""
-    again = rebuild(path, sidecar.onnx, library.flavor)
+    again = rebuild(path, sidecar, library.flavor)
     here = (platform.system(), platform.machine())
     if (sidecar.os, sidecar.machine) != here:
         raise ModelError(
-            f"{path} was built for {sidecar.os} {sidecar.machine}, this is {' '.join(here)}; {again}."
+            f"{path} was built for {sidecar.os} {sidecar.machine}, this is {' '.join(here)}; "
+            f"{again}."
         )
     if sidecar.flavor != library.flavor:
         raise ModelError(
@@ -214,5 +249,5 @@ def check_gpu(sidecar: Sidecar, path: Path, name: str, capability: tuple[int, in
         version = "" if built is None else f" (compute capability {built[0]}.{built[1]})"
         raise ModelError(
             f"{path} was built for {where}{version}, this GPU is {name} (compute capability "
-            f"{capability[0]}.{capability[1]}); {rebuild(path, sidecar.onnx)}."
+            f"{capability[0]}.{capability[1]}); {rebuild(path, sidecar)}."
         )
