@@ -56,8 +56,8 @@ class Side:
             backend, path = "auto", text
         self._colorizer: Colorizer | None = None
         if Path(path).suffix in ("", ".onnx") or is_engine(Path(path)):
-            more = {"cuda": cuda} if is_engine(Path(path)) else {}
-            self._colorizer = Colorizer(path, backend=backend, device=device, **more)
+            layer = cuda if is_engine(Path(path)) else "auto"
+            self._colorizer = Colorizer(path, backend=backend, device=device, cuda=layer)
             one = self._colorizer
             self.name = f"{Path(path).name} ({one.backend} {one.device} {one.precision})"
             # What the file was made for counts too: a graph of fp16 runs in fp32 on a CPU, with
@@ -130,8 +130,8 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
     from hscaunet.protocols import Protocol
     from runtime.images import read_image
 
-    for name, x in check_inputs().items():
-        yield name, None, torch.from_numpy(np.ascontiguousarray(x)), None
+    for name, given in check_inputs().items():
+        yield name, None, torch.from_numpy(np.ascontiguousarray(given)), None
     if data:
         found = load_photos(data, short_side=256, skip_grey=False, limit=photos)
         pictures = [rgb for _, rgb in found]
@@ -234,7 +234,7 @@ def judge(rows: Sequence[Row], precision: str, tolerance: float | None = None) -
 def table(rows: Sequence[Row]) -> str:
     """The rows for people."""
     head = ("inputs", "n", "max |d ab|", "mean |d ab|", "A to B", "A", "B", "change")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for row in rows:
         figures = (row.psnr_between, row.psnr_a, row.psnr_b)
         texts = ["" if v is None else f"{v:.2f}" for v in figures]

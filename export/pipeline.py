@@ -155,7 +155,8 @@ class Pipeline(nn.Module):
         assert isinstance(Y, Tensor)
         f = _f(Y)  # (N, H, W)
         colors = linear_from_srgb(hint.float() / 255, torch)
-        _, a, b = lab_from_linear(*(colors[..., i] for i in range(3)), torch)
+        red, green, blue = colors.unbind(-1)
+        _, a, b = lab_from_linear(red, green, blue, torch)
         given = (mask.float() > 0.5).float()
         tall, wide = f[0, :, 0], f[0, 0, :]
         high, broad = given[0, :, 0], given[0, 0, :]
@@ -209,7 +210,8 @@ def build_pipeline(
         "mask": {0: batch, 1: high, 2: broad},
     }
     proto = to_proto(Pipeline(fold(model)), example, shapes, list(INPUTS), OUTPUT)
-    photo, cells = ["N", "photo_H", "photo_W", 3], ["N", "H", "W", 3]
+    photo: list[int | str] = ["N", "photo_H", "photo_W", 3]
+    cells: list[int | str] = ["N", "H", "W", 3]
     name_dimensions(proto, [photo, cells, cells[:3]], photo)
     if precision == "fp16":
         proto, _ = to_half(proto, feeds())

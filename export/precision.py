@@ -95,7 +95,8 @@ def _settle_nodes(proto: onnx.ModelProto) -> None:
     """
     import onnx
 
-    nodes, names = [], set()
+    nodes: list[onnx.NodeProto] = []
+    names: set[str] = set()
     for node in proto.graph.node:
         if any(
             a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)

@@ -367,7 +367,7 @@ class Colorizer:
             )
         return ab
 
-    def takes(self, shape: tuple[int, int, int, int]) -> bool:
+    def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether the engine runs on an input of this shape, (N, 4, H, W).
 
         Engine files are built for a range of batches and sizes; everything else takes any.

@@ -77,11 +77,13 @@ class Engine:
 
     def _settle(self, name: str) -> None:
         """Read from the session what it takes and where it runs."""
-        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
+        session = self._session
+        assert session is not None
+        self.device = "cuda" if session.get_providers()[0] == _CUDA else "cpu"
         self.precision = self.metadata.get("precision", "fp32")
         if self.device == "cpu" and self.precision == "fp16":
             self.precision = "fp32"  # its CPU kernels have no fp16 and compute in fp32
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = session.get_inputs(), session.get_outputs()
         for values, channels in ((inputs, 4), (outputs, 2)):
             good = len(values) == 1 and values[0].type == "tensor(float)"
             if not good or len(values[0].shape) != 4 or values[0].shape[1] != channels:
@@ -90,7 +92,7 @@ class Engine:
                     "give (N, 2, H, W) float32; export it again with python -m export.onnx."
                 )
         self._input, self._output = inputs[0].name, outputs[0].name
-        self._on_device = None if self.device == "cpu" else _OnDevice(self._session, self.device)
+        self._on_device = None if self.device == "cpu" else _OnDevice(session, self.device)
 
     def _open_cuda(
         self, data: bytes, model: Path, options: ort.SessionOptions, must: bool

@@ -99,7 +99,7 @@ class CudaPython:
     def pin(self, size: int) -> NDArray[np.uint8]:
         """See `Cuda`."""
         pointer = int(_call(driver.cuMemHostAlloc, size, 0))
-        return np.frombuffer((ctypes.c_ubyte * size).from_address(pointer), np.uint8)
+        return np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(pointer))
 
     def unpin(self, array: NDArray[np.uint8]) -> None:
         """See `Cuda`."""
