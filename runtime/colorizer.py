@@ -157,7 +157,7 @@ class Colorizer:
 
     @property
     def precision(self) -> str:
-        """Arithmetic that really runs: "fp32", "bf16" or "fp16"."""
+        """Arithmetic that really runs: "fp32", "bf16", "fp16", or "int8" for most convolutions."""
         return self._engine.precision
 
     @property

@@ -42,6 +42,11 @@ class Engine:
                 "The engine openvino runs on the CPU only; use device='cpu' or another engine."
             )
         data, self.metadata = read_model_file(model)
+        quantized = self.metadata.get("precision") == "int8"
+        if quantized and precision is None:
+            # With Q/DQ nodes in the graph its bf16 spoils what is not quantized (2026.4.1: ab off
+            # by up to 23 times its range; docs/calibration.md), which fp32 does not.
+            precision = "fp32"
         # One picture as fast as it goes, on all cores; OpenVINO itself picks bf16 where the
         # processor has units for it.
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -63,6 +68,8 @@ class Engine:
                 f"machine ({_reason(error)})."
             ) from None
         self.precision = _NAMES.get(kind, kind)
+        if quantized:
+            self.precision = "int8"  # its convolutions; what is not quantized runs in fp32
         self.reason = "asked for" if device == "cpu" else "OpenVINO runs on the CPU"
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 

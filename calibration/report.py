@@ -1,0 +1,254 @@
+"""What quantizing costs and brings: ``python -m calibration.report FP32 OTHER... --data PHOTOS``.
+
+File sizes, PSNR and CIEDE2000 on photos that were not calibrated with, which convolutions lose how
+much, and the time of one picture in each engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from hscaunet.commands import run_command
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REPORT_FORMAT = "hscaunet-calibration-1"
+ENGINES = ("onnxruntime", "openvino")
+
+
+def measure_quality(
+    paths: Sequence[Path],
+    squares: Sequence[NDArray[np.uint8]],
+    engine: str = "onnxruntime",
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """PSNR and CIEDE2000 of every file under every protocol, in one engine.
+
+    Returns
+    -------
+    dict
+        From file name to protocol to ``psnr``, ``ciede2000`` (means), and ``psnr_change`` and
+        ``ciede2000_change`` from the first file.
+    """
+    from tqdm import tqdm
+
+    from calibration.measure import PROTOCOLS, cases, changes, mean, picture, quality
+    from runtime import Colorizer
+
+    runs = {p.name: Colorizer(p, backend=engine, device="cpu").raw for p in paths}
+    figures: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in runs}
+    total = len(squares) * len(PROTOCOLS)
+    for case in tqdm(cases(squares, seed), total=total, unit=" inputs", disable=None, leave=False):
+        for name, run in runs.items():
+            entry = quality(picture(run, case), case.truth)
+            figures[name].setdefault(case.protocol, []).append(entry)
+    base = figures[paths[0].name]
+    return {
+        name: {
+            protocol: {
+                **{k: mean([e[k] for e in entries]) for k in entries[0]},
+                **{f"{k}_change": v for k, v in changes(entries, base[protocol]).items()},
+            }
+            for protocol, entries in found.items()
+        }
+        for name, found in figures.items()
+    }
+
+
+def measure_speed(paths: Sequence[Path], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of one 256 x 256 picture, each file in each engine that is there, in turn."""
+    import numpy as np
+
+    from runtime import Colorizer
+    from runtime.errors import ColorizationError
+
+    rng = np.random.default_rng(0)
+    x = rng.random((1, 4, 256, 256), np.float32)
+    x[:, 3] = x[:, 3] < 0.005
+    opened = []
+    for backend in ENGINES:
+        for path in paths:
+            try:
+                colorizer = Colorizer(path, backend=backend, device="cpu")
+            except ColorizationError as error:
+                opened.append((path.name, backend, str(error), None))
+                continue
+            opened.append((path.name, backend, colorizer.precision, colorizer))
+    times: list[list[float]] = [[] for _ in opened]
+    for i in range(repeats + 2):
+        for (_, _, _, colorizer), seconds in zip(opened, times, strict=True):
+            if colorizer is None:
+                continue
+            began = time.perf_counter()
+            colorizer.raw(x)
+            if i >= 2:  # the first two settle kernels and memory
+                seconds.append(time.perf_counter() - began)
+    return [
+        {"file": name, "engine": backend, "precision": precision,
+         "ms": median(seconds) * 1e3 if seconds else None}
+        for (name, backend, precision, _), seconds in zip(opened, times, strict=True)
+    ]  # fmt: skip
+
+
+def measure_layers(
+    fp32: Path, squares: Sequence[NDArray[np.uint8]], data: Sequence[str], photos: int
+) -> list[dict[str, Any]]:
+    """What each convolution loses when it alone is quantized, most first."""
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from calibration.data import CalibrationSet
+    from calibration.measure import some_cases
+    from calibration.quantize import OP_TYPES, candidates
+    from calibration.ranges import collect
+    from calibration.search import rank
+    from export.build import load_graph
+    from export.precision import restore_floats
+
+    proto, _, _ = load_graph(fp32)
+    restore_floats(proto)
+    nodes = candidates(proto)
+    ranges = collect(proto, CalibrationSet(tuple(data), photos).inputs(), "max", OP_TYPES)
+    with tqdm(total=len(nodes), unit=" convolutions", disable=None, leave=False) as bar:
+        losses = rank(proto, ranges, nodes, some_cases(squares), bar.update)
+    return [asdict(loss) for loss in losses]
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    files = report["files"]
+    protocols = list(next(iter(report["quality"].values())))
+    lines = [
+        "| file | MiB | of the first | " + " | ".join(protocols) + " |",
+        "| --- " * (3 + len(protocols)) + "|",
+    ]
+    first = files[0]["bytes"]
+    for file in files:
+        cells = [
+            f"{q['psnr']:.2f} ({q['psnr_change']:+.3f}) / {q['ciede2000']:.2f} "
+            f"({q['ciede2000_change']:+.3f})"
+            for q in report["quality"][file["name"]].values()
+        ]
+        size = f"{file['bytes'] / 2**20:.1f} | {file['bytes'] / first:.0%}"
+        lines.append(f"| {file['name']} | {size} | " + " | ".join(cells) + " |")
+    lines += ["", "PSNR in dB (change) / CIEDE2000 (change), means.", ""]
+    if report["speed"]:
+        lines += ["| file | engine | computes in | ms |", "| --- | --- | --- | --- |"]
+        for row in report["speed"]:
+            ms = "absent" if row["ms"] is None else f"{row['ms']:.1f}"
+            lines.append(f"| {row['file']} | {row['engine']} | {row['precision']} | {ms} |")
+        lines.append("")
+    if report["layers"]:
+        lines += [
+            "| convolution alone in 8 bits | squared error | PSNR change |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| {x['weight']} | {x['error']:.3f} | {x['psnr']:+.4f} |" for x in report["layers"]
+        ]
+    return "\n".join(lines)
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """PSNR lost by protocol, and milliseconds by engine."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [f["name"] for f in report["files"]]
+    protocols = list(report["quality"][names[0]])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    width = 0.8 / max(1, len(names) - 1)
+    for i, name in enumerate(names[1:]):
+        values = [report["quality"][name][p]["psnr_change"] for p in protocols]
+        left.bar([x + i * width for x in range(len(protocols))], values, width, label=name)
+    left.axhline(0, color="black", linewidth=0.8)
+    left.axhline(-0.1, color="grey", linewidth=0.8, linestyle="--")
+    left.set_xticks([x + 0.4 - width / 2 for x in range(len(protocols))], protocols)
+    left.set_ylabel(f"PSNR against {names[0]} (dB)")
+    left.legend(frameon=False)
+    rows = [r for r in report["speed"] if r["ms"] is not None]
+    labels = [f"{r['file']}\n{r['engine']} {r['precision']}" for r in rows]
+    right.barh(labels, [r["ms"] for r in rows], color="tab:grey")
+    right.invert_yaxis()
+    right.set_xlabel("ms for one 256 x 256 picture")
+    for side in ("top", "right"):
+        left.spines[side].set_visible(False)
+        right.spines[side].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m calibration.report",
+        description="Compare quantized networks with the fp32 one: size, colour, layers, speed.",
+    )
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL.onnx",
+        help="the fp32 file or bundled name first, then those to compare with it")  # fmt: skip
+    add("--data", nargs="+", required=True, metavar="PATH",
+        help="photos that were not calibrated with")  # fmt: skip
+    add("--photos", type=int, default=24, metavar="N", help="use the first N (%(default)s)")
+    add("--calibration-data", nargs="+", default=[], metavar="PATH",
+        help="photos to measure ranges on for the ranking of convolutions")  # fmt: skip
+    add("--engine", choices=ENGINES, default="onnxruntime",
+        help="engine that colour is measured in (%(default)s)")  # fmt: skip
+    add("--layers", action=argparse.BooleanOptionalAction, default=True,
+        help="rank the convolutions by what each loses alone")  # fmt: skip
+    add("--repeats", type=int, default=15, metavar="N", help="of the timings; 0 leaves them out")
+    add("--json", type=Path, metavar="OUT", help="write the report")
+    add("--plot", type=Path, metavar="OUT.png", help="draw it")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.photos < 1 or args.repeats < 0:
+        parser.error("--photos must be at least 1, --repeats at least 0.")
+    return run_command(lambda: _run(args), "export")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from calibration.measure import load_squares
+    from runtime.colorizer import locate_model
+    from runtime.files import write_atomically
+
+    paths = [locate_model(model) for model in args.models]
+    squares = load_squares(args.data, args.photos)
+    report: dict[str, Any] = {
+        "format": REPORT_FORMAT,
+        "photos": len(squares),
+        "files": [{"name": p.name, "bytes": p.stat().st_size} for p in paths],
+        "engine": args.engine,
+        "quality": measure_quality(paths, squares, args.engine),
+        "speed": measure_speed(paths, args.repeats) if args.repeats else [],
+        "layers": [],
+    }
+    if args.layers:
+        some = squares[:8]
+        report["layers"] = measure_layers(paths[0], some, args.calibration_data, 32)
+    print(f"{len(squares)} photos, colour measured in {args.engine}\n")
+    print(table(report))
+    if args.json:
+        write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
+    if args.plot:
+        plot(report, args.plot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""INT8: ranges, quantizing, the search, the report, and what is refused."""
+
+import errno
+import json
+import os
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ONNX_ENGINES, colorful
+from onnx import numpy_helper
+
+from calibration import ranges as ranges_module
+from calibration import report as report_module
+from calibration.__main__ import main
+from calibration.data import BUILT_IN, MOST_HINTS, CalibrationSet
+from calibration.measure import cases, onnxruntime_run, picture, quality, some_cases
+from calibration.quantize import CalibrationError, candidates, exclude, quantize
+from calibration.ranges import METHODS, collect, load, save
+from calibration.search import rank, search
+from export.build import BuildOptions, build, load_graph
+from export.parity import main as parity
+from hscaunet.photos import DataError
+from runtime import Colorizer, Hint
+from runtime.engines.tensorrt.library import open_library
+
+
+@pytest.fixture(scope="module")
+def graph(tiny_onnx):
+    return load_graph(tiny_onnx)[0]
+
+
+@pytest.fixture(scope="module")
+def measured(graph):
+    """Ranges of the tiny network over the built-in set."""
+    return collect(graph, CalibrationSet(photos=4).inputs(), "max", ["Conv", "ConvTranspose"])
+
+
+@pytest.fixture(scope="module")
+def int8(tiny_onnx, photo_folder, tmp_path_factory):
+    """The tiny network, quantized by the command."""
+    output = tmp_path_factory.mktemp("int8") / "tiny.int8.onnx"
+    command = [str(tiny_onnx), "-o", str(output), "--data", str(photo_folder), "--photos", "6"]
+    assert main(command) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def squares():
+    return [colorful(256, 256, seed) for seed in range(4)]
+
+
+def test_the_file_is_what_tensorrt_takes(int8, tiny_onnx):
+    proto = onnx.load(int8)
+    assert proto.opset_import[0].version <= 20
+    assert {n.domain for n in proto.graph.node} <= {"", "ai.onnx"}
+    constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    quantized = 0
+    for node in proto.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = constants[node.input[2]]
+            assert zero.dtype == np.int8, "S8"
+            assert not zero.any(), "symmetric"
+        if node.op_type in ("Conv", "ConvTranspose"):
+            weight = makers.get(node.input[1])
+            if weight is None:
+                continue
+            quantized += 1
+            assert weight.op_type == "DequantizeLinear"
+            assert constants[weight.input[0]].dtype == np.int8, "weights are stored as 8 bits"
+            channels = constants[weight.input[0]].shape[1 if node.op_type == "ConvTranspose" else 0]
+            assert constants[weight.input[1]].shape == (channels,), "by channel"
+            if len(node.input) > 2:
+                assert node.input[2] in constants, "no quantized bias"
+                assert constants[node.input[2]].dtype == np.float32
+    assert quantized == 21
+    # What starts as float: attention, hint input, last convolution, interpolation.
+    assert {"inc.double_conv.0.weight", "outc.conv.weight"} <= set(constants)
+    facts = {p.key: p.value for p in proto.metadata_props}
+    assert facts["precision"] == "int8"
+    assert {k: v for k, v in facts.items() if k != "precision"} == {
+        p.key: p.value for p in onnx.load(tiny_onnx).metadata_props if p.key != "precision"
+    }
+
+
+def test_the_bundled_model_shrinks_to_less_than_a_third(tmp_path, capsys):
+    output = tmp_path / "lite.int8.onnx"
+    assert main(["-o", str(output), "--photos", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "1 pictures of one sample photo: enough to try, too few to ship" in out
+    assert "21 of 21 convolutions" in out
+    whole = 4 * sum(  # of the fp32 file
+        numpy_helper.to_array(t).size for t in onnx.load(output).graph.initializer
+    )
+    assert output.stat().st_size < 0.30 * whole
+
+
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
+def test_int8_models_are_first_class(backend, int8, tiny_onnx):
+    photo = colorful(200, 260)[..., 1]
+    hints = [Hint(60, 60, "#c04020", 9), Hint(200, 90, "#3060c0", 9)]
+    with Colorizer(int8, backend=backend, device="cpu") as colorizer:
+        assert colorizer.precision == "int8"
+        found = colorizer.colorize(photo, hints)
+    with Colorizer(tiny_onnx, backend=backend, device="cpu") as colorizer:
+        right = colorizer.colorize(photo, hints)
+    assert 0 < np.abs(found.astype(int) - right).mean() < 3
+
+
+def test_parity_judges_int8_by_psnr(int8, tiny_onnx, capsys):
+    parity([f"onnxruntime:{tiny_onnx}", f"onnxruntime:{int8}"])
+    assert "int8 may by 0.05 dB" in capsys.readouterr().out
+
+
+def test_rtx_builds_it(int8, tmp_path):
+    sidecar = build(int8, tmp_path / "a.engine", open_library("rtx"), BuildOptions())
+    assert (sidecar.precision, sidecar.quantized) == ("int8", 21)
+
+
+def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, capsys, monkeypatch):
+    output, kept = tmp_path / "a.onnx", tmp_path / "a.onnx.ranges.json"
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "2"]
+    assert main(command) == 0
+    first, text = output.read_bytes(), kept.read_text()
+    assert len(text.splitlines()) > 40, "a line a tensor"
+    assert "nothing has changed" not in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(ranges_module, "collect", None)
+        assert main(command) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+    assert output.read_bytes() == first
+    for change in (["--photos", "3"], ["--seed", "1"], ["--method", "percentile"]):
+        assert main([*command, *change]) == 0
+        assert "nothing has changed" not in capsys.readouterr().out
+        kept.write_text(text)
+    for damage in ("", "{", "[]", '{"format": "hscaunet-ranges-1"}', "[" * 100_000):
+        kept.write_text(damage)
+        assert main(command) == 0
+        assert "nothing has changed" not in capsys.readouterr().out
+        assert kept.read_text() == text
+    assert output.read_bytes() == first
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_takes_inputs_one_at_a_time(method, graph):
+    """Memory does not grow with the number of photos."""
+    given = []
+
+    def inputs():
+        for x in CalibrationSet(photos=7).inputs():
+            one = x[:, :, :64, :64].copy()
+            given.append(weakref.ref(one))
+            yield one
+            del one
+            assert sum(ref() is not None for ref in given) <= 2
+
+    found = collect(graph, inputs(), method, ["Conv"])
+    assert len(found) > 40
+    assert all(low <= high for low, high in found.values())
+    assert all(low == -high for low, high in found.values()) or method != "max"
+
+
+def test_the_methods_differ_and_max_holds_everything(graph):
+    few = [x[:, :, :64, :64].copy() for x in CalibrationSet(photos=3).inputs()]
+    found = {m: collect(graph, few, m, ["Conv"]) for m in METHODS}
+    for name, (_, high) in found["max"].items():
+        assert found["percentile"][name][1] <= high * 1.001
+        assert found["entropy"][name][1] <= high * 1.001
+    clipped = [n for n, (_, h) in found["entropy"].items() if h < 0.9 * found["max"][n][1]]
+    assert clipped, "entropy clips; docs/calibration.md says what that costs"
+
+
+def test_the_calibration_set_is_what_users_do(photo_folder):
+    chosen = CalibrationSet((str(photo_folder),), photos=8)
+    inputs = list(chosen.inputs())
+    again = list(chosen.inputs())
+    assert all(np.array_equal(a, b) for a, b in zip(inputs, again, strict=True))
+    assert not np.array_equal(inputs[0], next(CalibrationSet(chosen.data, seed=1).inputs()))
+    assert chosen.digest() == CalibrationSet((str(photo_folder),), photos=8).digest()
+    assert chosen.digest() != CalibrationSet((str(photo_folder),), photos=8, seed=1).digest()
+    counts = [int(x[:, 3].sum()) for x in CalibrationSet(photos=BUILT_IN).inputs()]
+    assert len(counts) == BUILT_IN
+    assert min(counts) < 60
+    assert max(counts) > 300
+    assert MOST_HINTS == 300
+
+
+def test_bad_photos(tmp_path, tiny_onnx, capsys):
+    empty, grey = tmp_path / "empty", tmp_path / "grey"
+    empty.mkdir()
+    grey.mkdir()
+    import cv2
+
+    cv2.imwrite(str(grey / "a.png"), np.full((80, 80, 3), 100, np.uint8))
+    output = tmp_path / "a.onnx"
+    for folder, match in ((empty, "No usable colour photo"), (grey, "No usable colour photo"),
+                          (tmp_path / "no", "does not exist")):  # fmt: skip
+        assert main([str(tiny_onnx), "-o", str(output), "--data", str(folder)]) == 1
+        assert match in capsys.readouterr().err
+    assert not output.exists()
+    with pytest.raises(DataError):
+        list(CalibrationSet((str(grey),)).inputs())
+
+
+def test_bad_models(tmp_path, tiny_onnx, int8, capsys):
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), foreign)
+    half = tmp_path / "half.onnx"
+    proto = onnx.load(tiny_onnx)
+    for entry in proto.metadata_props:
+        if entry.key == "precision":
+            entry.value = "fp16"
+    onnx.save(proto, half)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(tiny_onnx.read_bytes()[:1000])
+    output = tmp_path / "out.onnx"
+    for path, match in (
+        (int8, "quantized already"),
+        (foreign, "not one of this project"),
+        (half, "give the fp32 file"),
+        (broken, "damaged or cut short"),
+        (tmp_path / "no.onnx", "no model file"),
+    ):
+        assert main([str(path), "-o", str(output)]) == 1
+        assert match in capsys.readouterr().err
+    for wrong in (str(tiny_onnx), "a.txt", str(tmp_path), "no/folder/a.onnx"):
+        assert main([str(tiny_onnx), "-o", wrong]) == 1
+        assert capsys.readouterr().err.startswith("error: The ")
+    assert main([str(tiny_onnx), "-o", str(output), "--exclude", "nothing.*"]) == 1
+    assert "matches none of" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, tiny_onnx, capsys, monkeypatch):
+    output = tmp_path / "a.onnx"
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "1"]
+    assert main(command) == 0
+    old = output.read_bytes()
+    real = os.fsync
+
+    def full(handle):
+        if os.fstat(handle).st_size > 100_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main([*command, "--exclude", "up4.*"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert output.read_bytes() == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "a.onnx.ranges.json"]
+
+
+def test_exclude_keeps_convolutions_in_float(graph, measured):
+    nodes = candidates(graph)
+    left = exclude(nodes, ["up4.*", "*.up.weight"])
+    assert len(nodes) == 21
+    assert len(left) == 21 - 2 - 4
+    made = quantize(graph, measured, list(left))
+    floats = {t.name for t in made.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    assert {w for n, w in nodes.items() if n not in left} <= floats
+    with pytest.raises(CalibrationError, match="Nothing is left"):
+        exclude(nodes, ["*"])
+
+
+def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
+    """One tensor's range is made far too small, as if it had been clipped."""
+    nodes = candidates(graph)
+    bad = "up3.conv.double_conv.3.weight"
+    (node,) = [n for n, w in nodes.items() if w == bad]
+    (made,) = [n for n in graph.graph.node if n.name == node]
+    spoiled = {**measured, made.input[0]: (-0.01, 0.01)}
+    # These weights are random; so the truth is what they make of it in fp32.
+    run = onnxruntime_run(graph)
+    photos = [replace(case, truth=picture(run, case)) for case in some_cases(squares)]
+    losses = rank(graph, spoiled, nodes, photos)
+    assert losses[0].weight == bad
+    assert losses[0].error > 3 * losses[1].error
+    left, _, steps = search(graph, measured, nodes, photos, budget=100.0)
+    assert (len(left), len(steps)) == (21, 1), "within the budget nothing stays in float"
+    good = steps[0][1]
+    _, _, steps = search(graph, spoiled, nodes, photos, budget=100.0)
+    bad_psnr = steps[0][1]
+    assert bad_psnr < good - 1
+    left, _, steps = search(graph, spoiled, nodes, photos, budget=-(good + bad_psnr) / 2)
+    assert node not in left
+    assert (len(left), len(steps)) == (20, 2)
+
+
+def test_search_by_command(tiny_onnx, tmp_path, capsys):
+    output = tmp_path / "a.onnx"
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "2", "--search", "--budget", "9"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "down4.maxpool_conv.1.double_conv.0.weight" in out
+    assert "with 0 of them in float:" in out
+
+
+def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
+    report, drawn = tmp_path / "r.json", tmp_path / "r.png"
+    command = [str(tiny_onnx), str(int8), "--data", str(photo_folder), "--photos", "2"]
+    command += ["--json", str(report), "--plot", str(drawn), "--repeats", "1"]
+    assert report_module.main(command) == 0
+    out = capsys.readouterr().out
+    found = json.loads(report.read_text())
+    quality_of = found["quality"]["tiny.int8.onnx"]
+    assert list(quality_of) == ["zhang N=0", "zhang N=10", "zhang N=100", "published 0.5 %"]
+    assert all(abs(q["psnr_change"]) < 3 for q in quality_of.values())
+    assert found["quality"]["tiny.onnx"]["zhang N=10"]["psnr_change"] == 0
+    assert {(r["file"], r["engine"]) for r in found["speed"]} == {
+        (f, e) for f in ("tiny.onnx", "tiny.int8.onnx") for e in ONNX_ENGINES
+    }
+    assert len(found["layers"]) == 21
+    assert "| tiny.int8.onnx | onnxruntime | int8 |" in out
+    assert drawn.read_bytes()[:4] == b"\x89PNG"
+    assert report_module.main(["no.onnx", "--data", str(photo_folder)]) == 1
+
+
+def test_quality_is_that_of_the_evaluation(tiny_onnx, squares):
+    from hscaunet.evaluate import RuntimeMethod, measure
+    from hscaunet.protocols import Protocol
+
+    protocol = Protocol("zhang", 10)
+    (case,) = cases(squares[:1], protocols=[protocol])
+    found = quality(picture(onnxruntime_run(onnx.load(tiny_onnx)), case), case.truth)
+    right = measure(RuntimeMethod(str(tiny_onnx), "cpu", "onnxruntime"), protocol, squares[0], 0)
+    assert found["psnr"] == pytest.approx(right["psnr"], abs=1e-3)
+    assert 0 < found["ciede2000"] < 60
+
+
+def test_a_file_of_ranges_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "r.json"
+    ranges = {"a": (-1.5, 1.5), "b": (0.0, 0.0)}
+    save(path, {"model": "x"}, ranges)
+    assert load(path, {"model": "x"}) == ranges
+    assert load(path, {"model": "y"}) is None
+    assert load(tmp_path / "no.json", {}) is None
