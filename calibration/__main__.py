@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folders or tar files of colour photos; default: a small built-in set")  # fmt: skip
     add("--photos", type=int, default=64, metavar="N", help="use the first N (%(default)s)")
     add("--seed", type=int, default=0, help="of the hints that are drawn on them")
-    add("--method", choices=METHODS, default="max",
+    add("--method", choices=METHODS, default="percentile",
         help="how a range is chosen from the values seen (%(default)s)")  # fmt: skip
     add("--exclude", nargs="+", default=[], metavar="PATTERN",
         help="convolutions to keep in float, by their weight's name, such as 'up4.*'")  # fmt: skip
@@ -90,6 +90,9 @@ def _run(args: argparse.Namespace) -> None:
         raise CalibrationError(f"The folder {output.parent} does not exist; make it first.")
     if output.suffix != ".onnx" or output.is_dir() or (output.exists() and output.samefile(path)):
         raise CalibrationError(f"The output must be another file ending in .onnx, not {output}.")
+    kept = args.ranges or output.with_name(f"{output.name}.ranges.json")
+    if kept.suffix != ".json" or not kept.parent.is_dir() or kept.is_dir():
+        raise CalibrationError(f"--ranges must be a file ending in .json in a folder, not {kept}.")
     proto, metadata, sha256 = load_graph(path)
     if metadata["layout"] != CONTRACT:
         raise CalibrationError(f"{path} is a whole pipeline; quantize the network itself.")
@@ -100,7 +103,6 @@ def _run(args: argparse.Namespace) -> None:
     every = candidates(proto)
     nodes = exclude(every, args.exclude)
     chosen = CalibrationSet(tuple(args.data), args.photos, args.seed)
-    kept = args.ranges or output.with_name(f"{output.name}.ranges.json")
     ranges = _ranges(proto, chosen, args.method, sha256, kept)
     if args.search:
         nodes = _search(proto, ranges, nodes, chosen, args.budget)
@@ -148,12 +150,19 @@ def _ranges(
     proto: onnx.ModelProto, chosen: CalibrationSet, method: str, sha256: str, kept: Path
 ) -> Ranges:
     """Ranges from the file that keeps them, or measured now and kept there."""
+    import onnxruntime
     from tqdm import tqdm
 
     from calibration import data, ranges
     from calibration.quantize import OP_TYPES
 
-    key = {"model": sha256, "data": chosen.digest(), "method": method, "ops": OP_TYPES}
+    key = {
+        "model": sha256,
+        "data": chosen.digest(),
+        "method": [method, ranges.PERCENTILE] if method == "percentile" else method,
+        "ops": OP_TYPES,
+        "onnxruntime": onnxruntime.__version__,
+    }
     found = ranges.load(kept, key)
     if found is not None:
         print(f"Ranges of {kept}: nothing has changed since they were measured.")

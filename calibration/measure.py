@@ -108,11 +108,6 @@ def quality(made: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, floa
     return {"psnr": compare(made, truth)["psnr"], "ciede2000": float(ciede2000(*pair).mean())}
 
 
-def psnr_of(error: float) -> float:
-    """PSNR in dB of a mean squared error of 8-bit values; at most 80."""
-    return min(80.0, 10 * math.log10(255.0**2 / max(error, 1e-9)))
-
-
 def mean(values: Sequence[float]) -> float:
     """The mean, NaN of nothing."""
     return sum(values) / len(values) if values else math.nan

@@ -135,6 +135,9 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
                     "QuantizeBias": False,
                 },
             )
+            made = onnx.load(result)
+        except (OSError, MemoryError):
+            raise
         except Exception as error:  # its exceptions share no base of their own
             raise ModelError(
                 f"ONNX Runtime cannot quantize this network ({first_line(error)}); export it again "
@@ -142,7 +145,6 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
             ) from None
         finally:
             root.setLevel(level)
-        made = onnx.load(result)
     del made.metadata_props[:]
     for entry in proto.metadata_props:
         value = "int8" if entry.key == "precision" else entry.value

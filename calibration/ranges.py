@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ModelError, first_line
+from runtime.errors import ColorizationError, ModelError, first_line
 from runtime.files import read_limited, write_atomically
 
 if TYPE_CHECKING:
@@ -52,16 +54,17 @@ def collect(
         If the graph cannot be run.
     """
     import onnx
+    import onnxruntime as ort
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
     name = proto.graph.input[0].name
     options: dict[str, Any] = {"symmetric": True}
     if method == "percentile":
         options["percentile"] = PERCENTILE
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "network.onnx")
         onnx.save(proto, path)
-        try:
+        with _named():
             calibrator = create_calibrator(
                 path,
                 op_types,
@@ -69,24 +72,37 @@ def collect(
                 calibrate_method=CalibrationMethod[METHODS[method]],
                 extra_options=options,
             )
-            # ONNX Runtime keeps every value of all that one call is given: so, one at a time.
-            for x in inputs:
+            session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # ONNX Runtime keeps every value of all that one call is given: so, one at a time.
+        for x in inputs:
+            with _named():
+                # Its calibrators pass over NaN.
+                if not np.isfinite(session.run(None, {name: x})[0]).all():
+                    raise ModelError("The network gives NaN or infinity, so it cannot be used.")
                 calibrator.collect_data(_One({name: x}))
+        with _named():
             found = calibrator.compute_data()
-        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            if isinstance(error, ModelError) or type(error).__module__.startswith("hscaunet"):
-                raise
-            raise ModelError(
-                f"The network cannot be run to measure its ranges ({first_line(error)}); export "
-                "it again with python -m export.onnx."
-            ) from None
     ranges = {}
     for tensor, data in found.items():
         low, high = (float(np.asarray(v).item()) for v in data.range_value)
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ModelError(f"{tensor} holds NaN or infinity, so this network is not usable.")
+            raise ModelError(f"{tensor} holds NaN or infinity, so this network cannot be used.")
         ranges[tensor] = (low, high)
     return ranges
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """ONNX Runtime's exceptions, which share no base of their own, as a sentence of ours."""
+    try:
+        yield
+    except (ColorizationError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The network cannot be run to measure its ranges ({first_line(error)}); export it "
+            "again with python -m export.onnx."
+        ) from None
 
 
 class _One:
@@ -120,9 +136,14 @@ def load(path: Path, key: dict[str, Any]) -> Ranges | None:
         if content["format"] != FORMAT or content["key"] != key:
             return None
         ranges = {str(n): (float(low), float(high)) for n, (low, high) in content["ranges"].items()}
-        if all(math.isfinite(v) for pair in ranges.values() for v in pair):
+        if ranges and all(
+            math.isfinite(low) and math.isfinite(high) and low <= high
+            for low, high in ranges.values()
+        ):
             return ranges
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError):
+    except (ValueError, KeyError, TypeError, AttributeError, ModelError):
+        pass
+    except (RecursionError, OverflowError):  # nested too deeply, or numbers of hundreds of digits
         pass
     log.warning("%s holds no ranges that can be read; they are measured anew.", path)
     return None

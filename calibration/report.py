@@ -150,6 +150,8 @@ def table(report: dict[str, Any]) -> str:
         lines.append("")
     if report["layers"]:
         lines += [
+            f"Each convolution alone in 8 bits, ranges by max over {report['layers_data']}:",
+            "",
             "| convolution alone in 8 bits | squared error | PSNR change |",
             "| --- | --- | --- |",
         ]
@@ -161,10 +163,14 @@ def table(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """PSNR lost by protocol, and milliseconds by engine."""
+    import io
+
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
+    from runtime.files import write_atomically
 
     names = [f["name"] for f in report["files"]]
     protocols = list(report["quality"][names[0]])
@@ -186,7 +192,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for side in ("top", "right"):
         left.spines[side].set_visible(False)
         right.spines[side].set_visible(False)
-    figure.savefig(path, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    write_atomically(path, drawn.getvalue())
     plt.close(figure)
 
 
@@ -203,7 +211,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="photos that were not calibrated with")  # fmt: skip
     add("--photos", type=int, default=24, metavar="N", help="use the first N (%(default)s)")
     add("--calibration-data", nargs="+", default=[], metavar="PATH",
-        help="photos to measure ranges on for the ranking of convolutions")  # fmt: skip
+        help="photos to measure ranges on for the ranking of convolutions; default: the small "
+        "built-in set")  # fmt: skip
     add("--engine", choices=ENGINES, default="onnxruntime",
         help="engine that colour is measured in (%(default)s)")  # fmt: skip
     add("--layers", action=argparse.BooleanOptionalAction, default=True,
@@ -225,10 +234,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     from calibration.measure import load_squares
+    from calibration.quantize import CalibrationError, candidates
+    from export.build import load_graph
     from runtime.colorizer import locate_model
     from runtime.files import write_atomically
 
     paths = [locate_model(model) for model in args.models]
+    if len({p.name for p in paths}) < len(paths):
+        raise CalibrationError("Two of the models have the same file name; copy one to another.")
+    first, metadata, _ = load_graph(paths[0])
+    candidates(first)
+    if metadata.get("precision", "fp32") != "fp32":
+        raise CalibrationError(f"The first model must be the fp32 one, {paths[0]} is not.")
+    for output, suffix in ((args.json, ".json"), (args.plot, ".png")):
+        if output and (output.suffix != suffix or not output.parent.is_dir()):
+            raise CalibrationError(
+                f"{output} must end in {suffix} and lie in a folder that exists."
+            )
+    if args.plot:
+        import matplotlib  # noqa: F401 - missing, it is said now and not after all the work
     squares = load_squares(args.data, args.photos)
     report: dict[str, Any] = {
         "format": REPORT_FORMAT,
@@ -238,6 +262,7 @@ def _run(args: argparse.Namespace) -> None:
         "quality": measure_quality(paths, squares, args.engine),
         "speed": measure_speed(paths, args.repeats) if args.repeats else [],
         "layers": [],
+        "layers_data": " ".join(args.calibration_data) or "the built-in set",
     }
     if args.layers:
         some = squares[:8]

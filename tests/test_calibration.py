@@ -23,7 +23,7 @@ from calibration.search import rank, search
 from export.build import BuildOptions, build, load_graph
 from export.parity import main as parity
 from hscaunet.photos import DataError
-from runtime import Colorizer, Hint
+from runtime import Colorizer, Hint, ModelError
 from runtime.engines.tensorrt.library import open_library
 
 
@@ -111,8 +111,10 @@ def test_int8_models_are_first_class(backend, int8, tiny_onnx):
 
 
 def test_parity_judges_int8_by_psnr(int8, tiny_onnx, capsys):
-    parity([f"onnxruntime:{tiny_onnx}", f"onnxruntime:{int8}"])
-    assert "int8 may by 0.05 dB" in capsys.readouterr().out
+    status = parity([f"onnxruntime:{tiny_onnx}", f"onnxruntime:{int8}"])
+    out = capsys.readouterr().out
+    assert "int8 may by 0.05 dB" in out
+    assert ("\nthe same" in out) == (status == 0)
 
 
 def test_rtx_builds_it(int8, tmp_path):
@@ -122,7 +124,7 @@ def test_rtx_builds_it(int8, tmp_path):
 
 def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, capsys, monkeypatch):
     output, kept = tmp_path / "a.onnx", tmp_path / "a.onnx.ranges.json"
-    command = [str(tiny_onnx), "-o", str(output), "--photos", "2"]
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "2", "--method", "max"]
     assert main(command) == 0
     first, text = output.read_bytes(), kept.read_text()
     assert len(text.splitlines()) > 40, "a line a tensor"
@@ -136,7 +138,18 @@ def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, c
         assert main([*command, *change]) == 0
         assert "nothing has changed" not in capsys.readouterr().out
         kept.write_text(text)
-    for damage in ("", "{", "[]", '{"format": "hscaunet-ranges-1"}', "[" * 100_000):
+    empty = json.dumps({**json.loads(text), "ranges": {}})
+    reverse = text.replace("[-", "[9", 1)
+    for damage in (
+        empty,
+        reverse,
+        text.replace("[-", "[-" + "9" * 400, 1),
+        "",
+        "{",
+        "[]",
+        '{"format": "hscaunet-ranges-1"}',
+        "[" * 100_000,
+    ):
         kept.write_text(damage)
         assert main(command) == 0
         assert "nothing has changed" not in capsys.readouterr().out
@@ -145,9 +158,17 @@ def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, c
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_takes_inputs_one_at_a_time(method, graph):
-    """Memory does not grow with the number of photos."""
-    given = []
+def test_each_method_takes_inputs_one_at_a_time(method, graph, monkeypatch):
+    """Memory does not grow with the number of photos: neither inputs nor values are kept."""
+    import onnxruntime.quantization as quantization
+
+    real, given, calibrators = quantization.create_calibrator, [], []
+
+    def spy(*args, **kwargs):
+        calibrators.append(real(*args, **kwargs))
+        return calibrators[-1]
+
+    monkeypatch.setattr(quantization, "create_calibrator", spy)
 
     def inputs():
         for x in CalibrationSet(photos=7).inputs():
@@ -156,6 +177,7 @@ def test_each_method_takes_inputs_one_at_a_time(method, graph):
             yield one
             del one
             assert sum(ref() is not None for ref in given) <= 2
+            assert len(calibrators[0].intermediate_outputs) <= 1
 
     found = collect(graph, inputs(), method, ["Conv"])
     assert len(found) > 40
@@ -186,6 +208,8 @@ def test_the_calibration_set_is_what_users_do(photo_folder):
     assert min(counts) < 60
     assert max(counts) > 300
     assert MOST_HINTS == 300
+    # N is of photos that can be used: the grey and the broken one do not count.
+    assert len(list(CalibrationSet((str(photo_folder),), photos=20).inputs())) == 8
 
 
 def test_bad_photos(tmp_path, tiny_onnx, capsys):
@@ -226,6 +250,9 @@ def test_bad_models(tmp_path, tiny_onnx, int8, capsys):
     ):
         assert main([str(path), "-o", str(output)]) == 1
         assert match in capsys.readouterr().err
+    for wrong in (tiny_onnx, output, tmp_path, tmp_path / "no" / "a.json"):
+        assert main([str(tiny_onnx), "-o", str(output), "--ranges", str(wrong)]) == 1
+        assert "--ranges must be a file ending in .json" in capsys.readouterr().err
     for wrong in (str(tiny_onnx), "a.txt", str(tmp_path), "no/folder/a.onnx"):
         assert main([str(tiny_onnx), "-o", wrong]) == 1
         assert capsys.readouterr().err.startswith("error: The ")
@@ -274,7 +301,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
     spoiled = {**measured, made.input[0]: (-0.01, 0.01)}
     # These weights are random; so the truth is what they make of it in fp32.
     run = onnxruntime_run(graph)
-    photos = [replace(case, truth=picture(run, case)) for case in some_cases(squares)]
+    photos = [replace(case, truth=picture(run, case)) for case in some_cases(squares[:2])]
     losses = rank(graph, spoiled, nodes, photos)
     assert losses[0].weight == bad
     assert losses[0].error > 3 * losses[1].error
@@ -296,6 +323,11 @@ def test_search_by_command(tiny_onnx, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "down4.maxpool_conv.1.double_conv.0.weight" in out
     assert "with 0 of them in float:" in out
+    assert "stays in float" not in out
+    assert main([*command[:-1], "1e-9"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("stays in float") in (0, 1, 2, 4, 8, 16)
+    assert "with 0 of them in float:" in out
 
 
 def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
@@ -315,7 +347,36 @@ def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
     assert len(found["layers"]) == 21
     assert "| tiny.int8.onnx | onnxruntime | int8 |" in out
     assert drawn.read_bytes()[:4] == b"\x89PNG"
-    assert report_module.main(["no.onnx", "--data", str(photo_folder)]) == 1
+    data = ["--data", str(photo_folder)]
+    capsys.readouterr()
+    twin = tmp_path / tiny_onnx.name
+    twin.write_bytes(int8.read_bytes())
+    for arguments, match in (
+        (["no.onnx", *data], "no model file"),
+        ([str(int8), *data], "quantized already"),
+        ([str(tiny_onnx), str(twin), *data], "same file name"),
+        ([str(tiny_onnx), *data, "--plot", str(tmp_path / "a.xyz")], "must end in .png"),
+        ([str(tiny_onnx), *data, "--json", str(tmp_path / "no" / "a.json")], "folder that exists"),
+    ):
+        assert report_module.main(arguments) == 1
+        assert match in capsys.readouterr().err
+
+
+def test_a_network_that_gives_nan_on_a_later_photo_is_refused(graph):
+    x = next(CalibrationSet(photos=1).inputs())[:, :, :64, :64].copy()
+    bad = x.copy()
+    bad[0, 0, 5, 5] = np.nan
+    for method in METHODS:
+        with pytest.raises(ModelError, match="NaN or infinity"):
+            collect(graph, [x, bad], method, ["Conv"])
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def inputs():
+        yield x
+        raise full
+
+    with pytest.raises(OSError, match="No space left"):
+        collect(graph, inputs(), "max", ["Conv"])
 
 
 def test_quality_is_that_of_the_evaluation(tiny_onnx, squares):

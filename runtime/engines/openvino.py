@@ -43,7 +43,7 @@ class Engine:
             )
         data, self.metadata = read_model_file(model)
         quantized = self.metadata.get("precision") == "int8"
-        if quantized and precision is None:
+        if quantized:
             # With Q/DQ nodes in the graph its bf16 spoils what is not quantized (2026.4.1: ab off
             # by up to 23 times its range; docs/calibration.md), which fp32 does not.
             precision = "fp32"
