@@ -181,7 +181,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
         left.bar([x + i * width for x in range(len(protocols))], values, width, label=name)
     left.axhline(0, color="black", linewidth=0.8)
     left.axhline(-0.1, color="grey", linewidth=0.8, linestyle="--")
-    left.set_xticks([x + 0.4 - width / 2 for x in range(len(protocols))], protocols)
+    left.set_xticks(
+        [x + 0.4 - width / 2 for x in range(len(protocols))],
+        [p.replace(" ", "\n", 1) for p in protocols],
+    )
     left.set_ylabel(f"PSNR against {names[0]} (dB)")
     left.legend(frameon=False)
     rows = [r for r in report["speed"] if r["ms"] is not None]
