@@ -240,6 +240,7 @@ def _run(args: argparse.Namespace) -> None:
     from calibration.quantize import CalibrationError, candidates
     from export.build import load_graph
     from runtime.colorizer import locate_model
+    from runtime.errors import MissingDependencyError
     from runtime.files import write_atomically
 
     paths = [locate_model(model) for model in args.models]
@@ -255,7 +256,12 @@ def _run(args: argparse.Namespace) -> None:
                 f"{output} must end in {suffix} and lie in a folder that exists."
             )
     if args.plot:
-        import matplotlib  # noqa: F401 - missing, it is said now and not after all the work
+        try:  # missing, it is said now and not after all the work
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise MissingDependencyError(
+                "--plot needs matplotlib: pip install 'hscaunet[plot]'."
+            ) from None
     squares = load_squares(args.data, args.photos)
     report: dict[str, Any] = {
         "format": REPORT_FORMAT,
