@@ -255,10 +255,11 @@ class Trainer:
         choice = self.args.amp
         if choice == "auto":
             # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a
-            # training step of the lite network takes half the time, with AMX less still.
+            # training step of the lite network takes half the time, with AMX less still. Compiled
+            # for AVX-512, it turns NaN at the second step (PyTorch 2.13).
+            avx512 = torch.cpu._is_avx512_bf16_supported() and not self.args.compile
             fast = self.device.type == "cuda" or (
-                self.device.type == "cpu"
-                and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+                self.device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or avx512)
             )
             choice = "bf16" if fast else "off"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=choice == "bf16")
