@@ -96,11 +96,10 @@ def _run(args: argparse.Namespace) -> None:
     proto, metadata, sha256 = load_graph(path)
     if metadata["layout"] != CONTRACT:
         raise CalibrationError(f"{path} is a whole pipeline; quantize the network itself.")
+    restore_floats(proto)
     every = candidates(proto)
     if metadata.get("precision", "fp32") != "fp32":
         raise CalibrationError(f"{path} is of {metadata['precision']:.30}; give the fp32 file.")
-    restore_floats(proto)
-    every = candidates(proto)
     nodes = exclude(every, args.exclude)
     chosen = CalibrationSet(tuple(args.data), args.photos, args.seed)
     ranges = _ranges(proto, chosen, args.method, sha256, kept)

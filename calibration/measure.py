@@ -53,24 +53,23 @@ def load_squares(data: Sequence[str], photos: int) -> list[NDArray[np.uint8]]:
     return [center_square(rgb, 256) for _, rgb in found]
 
 
+def _case(protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int) -> Case:
+    L, x = present(protocol, rgb, photo, seed)
+    return Case(protocol.label, L, x, rgb)
+
+
 def cases(
     squares: Sequence[NDArray[np.uint8]], seed: int = 0, protocols: Sequence[Protocol] = PROTOCOLS
 ) -> Iterator[Case]:
     """Every photo under every protocol."""
     for protocol in protocols:
         for i, rgb in enumerate(squares):
-            L, x = present(protocol, rgb, i, seed)
-            yield Case(protocol.label, L, x, rgb)
+            yield _case(protocol, rgb, i, seed)
 
 
 def some_cases(squares: Sequence[NDArray[np.uint8]], seed: int = 0) -> list[Case]:
     """Every photo once, the protocols in turn: what a search can afford."""
-    picked = []
-    for i, rgb in enumerate(squares):
-        protocol = PROTOCOLS[i % len(PROTOCOLS)]
-        L, x = present(protocol, rgb, i, seed)
-        picked.append(Case(protocol.label, L, x, rgb))
-    return picked
+    return [_case(PROTOCOLS[i % len(PROTOCOLS)], rgb, i, seed) for i, rgb in enumerate(squares)]
 
 
 def onnxruntime_run(proto: onnx.ModelProto) -> Run:

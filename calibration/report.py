@@ -19,6 +19,7 @@ from hscaunet.commands import run_command
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
     from numpy.typing import NDArray
 
 REPORT_FORMAT = "hscaunet-calibration-1"
@@ -100,7 +101,10 @@ def measure_speed(paths: Sequence[Path], repeats: int) -> list[dict[str, Any]]:
 
 
 def measure_layers(
-    fp32: Path, squares: Sequence[NDArray[np.uint8]], data: Sequence[str], photos: int
+    proto: onnx.ModelProto,
+    squares: Sequence[NDArray[np.uint8]],
+    data: Sequence[str],
+    photos: int,
 ) -> list[dict[str, Any]]:
     """What each convolution loses when it alone is quantized, most first."""
     from dataclasses import asdict
@@ -112,11 +116,7 @@ def measure_layers(
     from calibration.quantize import OP_TYPES, candidates
     from calibration.ranges import collect
     from calibration.search import rank
-    from export.build import load_graph
-    from export.precision import restore_floats
 
-    proto, _, _ = load_graph(fp32)
-    restore_floats(proto)
     nodes = candidates(proto)
     ranges = collect(proto, CalibrationSet(tuple(data), photos).inputs(), "max", OP_TYPES)
     with tqdm(total=len(nodes), unit=" convolutions", disable=None, leave=False) as bar:
@@ -239,6 +239,7 @@ def _run(args: argparse.Namespace) -> None:
     from calibration.measure import load_squares
     from calibration.quantize import CalibrationError, candidates
     from export.build import load_graph
+    from export.precision import restore_floats
     from runtime.colorizer import locate_model
     from runtime.errors import MissingDependencyError
     from runtime.files import write_atomically
@@ -247,6 +248,7 @@ def _run(args: argparse.Namespace) -> None:
     if len({p.name for p in paths}) < len(paths):
         raise CalibrationError("Two of the models have the same file name; copy one to another.")
     first, metadata, _ = load_graph(paths[0])
+    restore_floats(first)
     candidates(first)
     if metadata.get("precision", "fp32") != "fp32":
         raise CalibrationError(f"The first model must be the fp32 one, {paths[0]} is not.")
@@ -275,7 +277,7 @@ def _run(args: argparse.Namespace) -> None:
     }
     if args.layers:
         some = squares[:8]
-        report["layers"] = measure_layers(paths[0], some, args.calibration_data, 32)
+        report["layers"] = measure_layers(first, some, args.calibration_data, 32)
     print(f"{len(squares)} photos, colour measured in {args.engine}\n")
     print(table(report))
     if args.json:

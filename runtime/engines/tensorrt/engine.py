@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.engines import is_engine
 from runtime.engines.tensorrt.cuda import OutOfMemory, open_cuda
-from runtime.engines.tensorrt.lane import Lane, dtype_of
+from runtime.engines.tensorrt.lane import Lane, dtype_of, within
 from runtime.engines.tensorrt.library import open_library
 from runtime.engines.tensorrt.sidecar import (
     check_gpu,
@@ -117,16 +117,7 @@ class EngineFile:
         """Whether the engine was built for inputs of these shapes."""
         return any(
             profile.keys() == shapes.keys()
-            and all(
-                len(shape) == len(profile[name][0])
-                and all(
-                    low <= side <= high
-                    for low, side, high in zip(
-                        profile[name][0], shape, profile[name][2], strict=True
-                    )
-                )
-                for name, shape in shapes.items()
-            )
+            and all(within(shapes[name], low, high) for name, (low, _, high) in profile.items())
             for profile in self.sidecar.profiles
         )
 

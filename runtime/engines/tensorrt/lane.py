@@ -48,6 +48,13 @@ def dtype_of(trt: Any, engine: Any, name: str) -> np.dtype[Any]:
     )
 
 
+def within(shape: Shape, low: Shape, high: Shape) -> bool:
+    """Whether a shape lies between the smallest and the largest of an optimization profile."""
+    return len(shape) == len(low) and all(
+        a <= n <= b for a, n, b in zip(low, shape, high, strict=True)
+    )
+
+
 class Lane:
     """Runs an engine for one thread at a time.
 
@@ -166,11 +173,7 @@ class Lane:
             limits = [
                 (name, *self._engine.get_tensor_profile_shape(name, profile)) for name in shapes
             ]
-            if all(
-                len(shapes[name]) == len(low)
-                and all(a <= n <= b for a, n, b in zip(low, shapes[name], high, strict=True))
-                for name, low, _, high in limits
-            ):
+            if all(within(shapes[name], low, high) for name, low, _, high in limits):
                 return profile
             takes.append(
                 ", ".join(f"{n} {tuple(low)} to {tuple(high)}" for n, low, _, high in limits)
