@@ -2,3 +2,9 @@
 
 ``python -m calibration MODEL.onnx --data PHOTOS -o MODEL.int8.onnx``; see docs/calibration.md.
 """
+
+METHODS = ("max", "percentile", "entropy")
+"""Ways to choose a tensor's range from the values seen: ONNX Runtime's calibrators."""
+
+DEFAULT = "entropy"
+"""The one that loses least colour; docs/calibration.md has the figures."""

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration import DEFAULT, METHODS
 from hscaunet.commands import run_command
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from calibration.data import CalibrationSet
     from calibration.ranges import Ranges
 
-METHODS = ("max", "percentile", "entropy")
 SEARCH_PHOTOS = 8
 
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folders or tar files of colour photos; default: a small built-in set")  # fmt: skip
     add("--photos", type=int, default=64, metavar="N", help="use the first N (%(default)s)")
     add("--seed", type=int, default=0, help="of the hints that are drawn on them")
-    add("--method", choices=METHODS, default="percentile",
+    add("--method", choices=METHODS, default=DEFAULT,
         help="how a range is chosen from the values seen (%(default)s)")  # fmt: skip
     add("--exclude", nargs="+", default=[], metavar="PATTERN",
         help="convolutions to keep in float, by their weight's name, such as 'up4.*'")  # fmt: skip
@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> None:
         raise CalibrationError(f"{path} is of {metadata['precision']:.30}; give the fp32 file.")
     nodes = exclude(every, args.exclude)
     chosen = CalibrationSet(tuple(args.data), args.photos, args.seed)
-    ranges = _ranges(proto, chosen, args.method, sha256, kept)
+    ranges = _ranges(proto, chosen, args.method, every, sha256, kept)
     if args.search:
         nodes = _search(proto, ranges, nodes, chosen, args.budget)
     made = quantize(proto, ranges, list(nodes))
@@ -146,20 +146,24 @@ def _search(
 
 
 def _ranges(
-    proto: onnx.ModelProto, chosen: CalibrationSet, method: str, sha256: str, kept: Path
+    proto: onnx.ModelProto,
+    chosen: CalibrationSet,
+    method: str,
+    nodes: dict[str, str],
+    sha256: str,
+    kept: Path,
 ) -> Ranges:
     """Ranges from the file that keeps them, or measured now and kept there."""
     import onnxruntime
     from tqdm import tqdm
 
     from calibration import data, ranges
-    from calibration.quantize import OP_TYPES
 
     key = {
         "model": sha256,
         "data": chosen.digest(),
-        "method": [method, ranges.PERCENTILE] if method == "percentile" else method,
-        "ops": OP_TYPES,
+        "method": ranges.describe(method),
+        "convolutions": list(nodes.values()),
         "onnxruntime": onnxruntime.__version__,
     }
     found = ranges.load(kept, key)
@@ -170,12 +174,13 @@ def _ranges(
 
     def counted() -> Iterator[NDArray[np.float32]]:
         nonlocal count
+        count = 0
         bar = tqdm(chosen.inputs(), desc="Measuring", unit=" photos", disable=None, leave=False)
         for x in bar:
             count += 1
             yield x
 
-    found = ranges.collect(proto, counted(), method, OP_TYPES)
+    found = ranges.collect(proto, counted, method, nodes)
     print(f"Ranges by {method} over {data.describe(chosen.data, count)}.")
     ranges.save(kept, key, found)
     return found

@@ -8,32 +8,47 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, create_calibrator
+from onnxruntime.quantization.calibrate import HistogramCollector, entropy
+from onnxruntime.quantization.quant_utils import smooth_distribution
 
+from calibration import METHODS
 from runtime.errors import ColorizationError, ModelError, first_line
 from runtime.files import read_limited, write_atomically
 
-if TYPE_CHECKING:
-    import onnx
-
 log = logging.getLogger(__name__)
 
-METHODS = {"max": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
-"""Ways to choose a range, and ONNX Runtime's names for them."""
+_NAMES = dict(zip(METHODS, ("MinMax", "Percentile", "Entropy"), strict=True))
 
-PERCENTILE = 99.999
+PERCENTILE = 99.99
+BINS = {"percentile": 2048, "entropy": 4096}
+"""Of a histogram from 0, and from minus to plus the largest value."""
+
+LEVELS = 128  # that entropy's search compares with, as TensorRT's did
 FORMAT = "hscaunet-ranges-1"
 
 Ranges = dict[str, tuple[float, float]]
 
 
+def describe(method: str) -> str:
+    """A method with all that its ranges depend on."""
+    more = f" {PERCENTILE}" if method == "percentile" else ""
+    return f"{method}{more}" + (f", {BINS[method]} bins" if method in BINS else "")
+
+
 def collect(
-    proto: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]], method: str, op_types: list[str]
+    proto: onnx.ModelProto,
+    inputs: Callable[[], Iterable[NDArray[np.float32]]],
+    method: str,
+    nodes: Collection[str],
 ) -> Ranges:
     """Run a network on every input and find the range of what goes into and out of some nodes.
 
@@ -41,54 +56,126 @@ def collect(
     ----------
     proto : ModelProto
         An fp32 graph.
-    inputs : iterable of ndarray
-        They are taken one after the other: memory does not grow with their number.
+    inputs : callable
+        Gives the inputs one after the other, the same at each call: all methods but max go through
+        them twice, first for the largest value, then for a histogram up to it. (ONNX Runtime would
+        make its bins of the first photo alone.) Memory does not grow with their number.
     method : str
-        One of `METHODS`.
-    op_types : list of str
-        Types of the nodes.
+        One of `calibration.METHODS`.
+    nodes : collection of str
+        Names of the nodes.
 
     Raises
     ------
     ModelError
         If the graph cannot be run.
     """
-    import onnx
-    import onnxruntime as ort
-    from onnxruntime.quantization import CalibrationMethod, create_calibrator
-
-    name = proto.graph.input[0].name
-    options: dict[str, Any] = {"symmetric": True}
-    if method == "percentile":
-        options["percentile"] = PERCENTILE
+    wanted = {
+        tensor
+        for node in proto.graph.node
+        if node.name in nodes
+        for tensor in (node.input[0], node.output[0])
+    }
+    op_types = sorted({node.op_type for node in proto.graph.node if node.name in nodes})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "network.onnx")
         onnx.save(proto, path)
+        ranges = _one_pass(path, inputs(), "max", op_types, wanted, {})
+        if method != "max":
+            ranges |= _one_pass(path, inputs(), method, op_types, wanted, ranges)
+    return ranges
+
+
+def _one_pass(
+    path: Path,
+    inputs: Iterable[NDArray[np.float32]],
+    method: str,
+    op_types: list[str],
+    wanted: set[str],
+    largest: Ranges,
+) -> Ranges:
+    with _named():
+        calibrator = create_calibrator(
+            path,
+            op_types,
+            augmented_model_path=str(path.with_name("augmented.onnx")),
+            calibrate_method=CalibrationMethod[_NAMES[method]],
+            extra_options={"symmetric": True, "percentile": PERCENTILE},
+        )
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    if largest:
+        # A tensor that is zero throughout has no histogram, and its range is known.
+        calibrator.tensors_to_calibrate = {t for t in wanted if largest[t][1] > 0}
+        calibrator.collector = _Histograms(method, largest)
+    # ONNX Runtime keeps every value of all that one call is given: so, one at a time.
+    for x in inputs:
         with _named():
-            calibrator = create_calibrator(
-                path,
-                op_types,
-                augmented_model_path=str(Path(folder, "augmented.onnx")),
-                calibrate_method=CalibrationMethod[METHODS[method]],
-                extra_options=options,
-            )
-            session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        # ONNX Runtime keeps every value of all that one call is given: so, one at a time.
-        for x in inputs:
-            with _named():
-                # Its calibrators pass over NaN.
-                if not np.isfinite(session.run(None, {name: x})[0]).all():
-                    raise ModelError("The network gives NaN or infinity, so it cannot be used.")
-                calibrator.collect_data(_One({name: x}))
-        with _named():
-            found = calibrator.compute_data()
+            # Its calibrators pass over NaN.
+            if not largest and not np.isfinite(session.run(None, {name: x})[0]).all():
+                raise ModelError("The network gives NaN or infinity, so it cannot be used.")
+            calibrator.collect_data(_One({name: x}))
+    with _named():
+        found = calibrator.compute_data()
     ranges = {}
     for tensor, data in found.items():
-        low, high = (float(np.asarray(v).item()) for v in data.range_value)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ModelError(f"{tensor} holds NaN or infinity, so this network cannot be used.")
-        ranges[tensor] = (low, high)
+        if tensor in wanted:
+            low, high = (float(np.asarray(v).item()) for v in data.range_value)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ModelError(f"{tensor} holds NaN or infinity, so this network cannot be used.")
+            ranges[tensor] = (low, high)
     return ranges
+
+
+class _Histograms(HistogramCollector):
+    """ONNX Runtime's histograms, with bins up to a largest value that is known beforehand."""
+
+    def __init__(self, method: str, largest: Ranges) -> None:
+        bins = BINS[method]
+        super().__init__(
+            method=method,
+            symmetric=True,
+            num_bins=bins,
+            num_quantized_bins=LEVELS,
+            percentile=PERCENTILE,
+            scenario="same",
+        )
+        for tensor, (low, high) in largest.items():
+            if high > 0:
+                limits = np.float32(low), np.float32(high)
+                start, more = (0, ()) if method == "percentile" else (-high, (np.float32(high),))
+                edges = np.linspace(start, high, bins + 1, dtype=np.float32)
+                self.histogram_dict[tensor] = (np.zeros(bins, np.int64), edges, *limits, *more)
+
+    def get_entropy_threshold(
+        self, histogram: tuple[Any, ...], num_quantized_bins: int
+    ) -> tuple[np.float32, np.float32]:
+        """ONNX Runtime's search with arrays in place of loops: the same result, far sooner.
+
+        Of all symmetric thresholds the one at which the histogram, what is beyond added to its
+        ends, is nearest (Kullback-Leibler) to itself in `num_quantized_bins` steps.
+        """
+        counts, edges, low, high = histogram[:4]
+        middle, below = counts.size // 2, np.concatenate([[0], np.cumsum(counts)])
+        best, threshold = math.inf, (edges[0], edges[-1])
+        for half in range(num_quantized_bins // 2, middle + 1):
+            start, end = middle - half, min(middle + half + 1, counts.size)
+            inside = counts[start:end]
+            p = inside.copy()
+            p[0] += below[start]
+            p[-1] += below[-1] - below[end]
+            merged = inside.size // num_quantized_bins
+            whole = merged * num_quantized_bins
+            steps = inside[:whole].reshape(-1, merged).sum(1)
+            steps[-1] += inside[whole:].sum()
+            used = (p[:whole] != 0).reshape(-1, merged).sum(1)
+            q = np.zeros_like(p)
+            q[:whole] = np.repeat(np.where(used > 0, steps / used.clip(1), 0), merged)
+            smooth = smooth_distribution(p), smooth_distribution(q)
+            distance = math.inf if any(s is None for s in smooth) else float(entropy(*smooth))
+            if distance < best:
+                best, threshold = distance, (edges[start], edges[end])
+        return max(threshold[0], low), min(threshold[1], high)
 
 
 @contextlib.contextmanager

@@ -12,13 +12,14 @@ import pytest
 from conftest import ONNX_ENGINES, colorful
 from onnx import numpy_helper
 
+from calibration import METHODS
 from calibration import ranges as ranges_module
 from calibration import report as report_module
 from calibration.__main__ import main
 from calibration.data import BUILT_IN, MOST_HINTS, CalibrationSet
 from calibration.measure import cases, onnxruntime_run, picture, quality, some_cases
 from calibration.quantize import CalibrationError, candidates, exclude, quantize
-from calibration.ranges import METHODS, collect, load, save
+from calibration.ranges import LEVELS, _Histograms, collect, load, save
 from calibration.search import rank, search
 from export.build import BuildOptions, build, load_graph
 from export.parity import main as parity
@@ -35,7 +36,7 @@ def graph(tiny_onnx):
 @pytest.fixture(scope="module")
 def measured(graph):
     """Ranges of the tiny network over the built-in set."""
-    return collect(graph, CalibrationSet(photos=4).inputs(), "max", ["Conv", "ConvTranspose"])
+    return collect(graph, CalibrationSet(photos=4).inputs, "max", candidates(graph))
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +161,13 @@ def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, c
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_takes_inputs_one_at_a_time(method, graph, monkeypatch):
     """Memory does not grow with the number of photos: neither inputs nor values are kept."""
-    import onnxruntime.quantization as quantization
-
-    real, given, calibrators = quantization.create_calibrator, [], []
+    real, given, calibrators = ranges_module.create_calibrator, [], []
 
     def spy(*args, **kwargs):
         calibrators.append(real(*args, **kwargs))
         return calibrators[-1]
 
-    monkeypatch.setattr(quantization, "create_calibrator", spy)
+    monkeypatch.setattr(ranges_module, "create_calibrator", spy)
 
     def inputs():
         for x in CalibrationSet(photos=7).inputs():
@@ -177,22 +176,78 @@ def test_each_method_takes_inputs_one_at_a_time(method, graph, monkeypatch):
             yield one
             del one
             assert sum(ref() is not None for ref in given) <= 2
-            assert len(calibrators[0].intermediate_outputs) <= 1
+            assert len(calibrators[-1].intermediate_outputs) <= 1
 
-    found = collect(graph, inputs(), method, ["Conv"])
-    assert len(found) > 40
+    found = collect(graph, inputs, method, candidates(graph))
+    assert len(calibrators) == (1 if method == "max" else 2)
+    assert len(found) == len(
+        {
+            t
+            for n in graph.graph.node
+            if n.name in candidates(graph)
+            for t in (n.input[0], *n.output)
+        }
+    )
     assert all(low <= high for low, high in found.values())
     assert all(low == -high for low, high in found.values()) or method != "max"
 
 
 def test_the_methods_differ_and_max_holds_everything(graph):
     few = [x[:, :, :64, :64].copy() for x in CalibrationSet(photos=3).inputs()]
-    found = {m: collect(graph, few, m, ["Conv"]) for m in METHODS}
+    found = {m: collect(graph, lambda: few, m, candidates(graph)) for m in METHODS}
     for name, (_, high) in found["max"].items():
         assert found["percentile"][name][1] <= high * 1.001
         assert found["entropy"][name][1] <= high * 1.001
     clipped = [n for n, (_, h) in found["entropy"].items() if h < 0.9 * found["max"][n][1]]
     assert clipped, "entropy clips; docs/calibration.md says what that costs"
+
+
+def test_the_order_of_the_photos_changes_no_range(graph):
+    """ONNX Runtime alone makes its bins of the first photo; entropy's result is then another."""
+    few = [x[:, :, :64, :64].copy() for x in CalibrationSet(photos=4).inputs()]
+    few[1][:, 0] *= 0.05
+    for method in METHODS:
+        one, two = (
+            collect(graph, lambda o=order: o, method, candidates(graph))
+            for order in (few, few[::-1])
+        )
+        assert one.keys() == two.keys()
+        for name, (_, high) in one.items():
+            assert two[name][1] == pytest.approx(high, rel=1e-5, abs=1e-9), (method, name)
+
+
+@pytest.mark.parametrize("bins", [128, 200, 501])
+def test_the_entropy_search_is_that_of_onnxruntime(bins):
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    rng = np.random.default_rng(bins)
+    collector = HistogramCollector("entropy", True, bins, LEVELS, 0, "same")
+    for _ in range(3):
+        values = rng.standard_t(3, 4000).astype(np.float32)
+        if rng.random() < 0.5:
+            values = np.maximum(values, 0)
+        limit = np.abs(values).max()
+        counts, edges = np.histogram(values, bins, (-limit, limit))
+        histogram = (counts, edges.astype(np.float32), values.min(), values.max(), limit)
+        wanted = collector.get_entropy_threshold(histogram, LEVELS)
+        assert _Histograms("entropy", {}).get_entropy_threshold(histogram, LEVELS) == wanted
+
+
+def test_a_tensor_that_is_zero_throughout_has_a_range(graph):
+    dark = [np.zeros((1, 4, 64, 64), np.float32)]
+    made = onnx.ModelProto()
+    made.CopyFrom(graph)
+    for constant in made.graph.initializer:
+        if constant.name.startswith("inc."):
+            constant.CopyFrom(
+                numpy_helper.from_array(
+                    np.zeros_like(numpy_helper.to_array(constant)), constant.name
+                )
+            )
+    for method in METHODS:
+        found = collect(made, lambda: dark, method, candidates(made))
+        assert (0.0, 0.0) in found.values()
+        onnxruntime_run(quantize(made, found, list(candidates(made))))(dark[0])
 
 
 def test_the_calibration_set_is_what_users_do(photo_folder):
@@ -345,6 +400,8 @@ def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
         (f, e) for f in ("tiny.onnx", "tiny.int8.onnx") for e in ONNX_ENGINES
     }
     assert len(found["layers"]) == 21
+    for name, of in found["quality"].items():
+        assert all(q["psnr_worst"] <= q["psnr_change"] for q in of.values()), name
     assert "| tiny.int8.onnx | onnxruntime | int8 |" in out
     assert drawn.read_bytes()[:4] == b"\x89PNG"
     data = ["--data", str(photo_folder)]
@@ -368,7 +425,7 @@ def test_a_network_that_gives_nan_on_a_later_photo_is_refused(graph):
     bad[0, 0, 5, 5] = np.nan
     for method in METHODS:
         with pytest.raises(ModelError, match="NaN or infinity"):
-            collect(graph, [x, bad], method, ["Conv"])
+            collect(graph, lambda: [x, bad], method, candidates(graph))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def inputs():
@@ -376,7 +433,7 @@ def test_a_network_that_gives_nan_on_a_later_photo_is_refused(graph):
         raise full
 
     with pytest.raises(OSError, match="No space left"):
-        collect(graph, inputs(), "max", ["Conv"])
+        collect(graph, inputs, "max", candidates(graph))
 
 
 def test_quality_is_that_of_the_evaluation(tiny_onnx, squares):
