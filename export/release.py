@@ -51,6 +51,8 @@ def release(
     ExportError
         If the ONNX differs from PyTorch by more than its tolerance.
     """
+    import torch
+
     from export.onnx import export
     from hscaunet.checkpoints import load_checkpoint, save_release
 
@@ -59,7 +61,10 @@ def release(
         if loaded.model.form != "guided":
             raise ModelError("Only the guided form's correction can be scaled; leave it at 1.")
         last = loaded.model.outc.conv
-        last.load_state_dict({k: v * correction for k, v in last.state_dict().items()})
+        # What follows ab in its output is no correction.
+        last.load_state_dict(
+            {k: torch.cat([v[:2] * correction, v[2:]]) for k, v in last.state_dict().items()}
+        )
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,

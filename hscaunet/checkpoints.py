@@ -149,9 +149,14 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
     return model.eval()
 
 
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's configuration as a file has it: those of before 2026-11-26 have no diffusion."""
+    return {"diffuse": False, **config}
+
+
 def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> HSCAUNet:
     try:
-        model = HSCAUNet(**config)
+        model = HSCAUNet(**complete(config))
         # Counters of BatchNorm are not released; nothing reads them.
         counters = {
             k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")

@@ -40,7 +40,9 @@ class Grid:
     def __init__(self, model: HSCAUNet | None = None) -> None:
         self.name = "grid" if model is None else "interpolation"
         self.grid = (
-            HintGrid(passes=1, smooth=False) if model is None else copy.deepcopy(model.grid).cpu()
+            HintGrid(passes=1, smooth=False, diffuse=False)
+            if model is None
+            else copy.deepcopy(model.grid).cpu()
         )
 
     @torch.inference_mode()

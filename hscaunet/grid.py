@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hscaunet.diffusion import Diffusion
+
 # Sums over a cell are kept in units of its side in pixels, and sums over the whole picture in units
 # of the largest side, so that a lone hint and a cell full of them both fit fp16. All are powers of
 # two: in fp32 not one bit changes.
@@ -57,6 +59,8 @@ class HintGrid(nn.Module):
         How often what the hints still lack is interpolated and added.
     smooth : bool
         Whether a guided filter follows each pass.
+    diffuse : bool
+        Whether the result is diffused along like L in the end.
 
     Notes
     -----
@@ -65,13 +69,32 @@ class HintGrid(nn.Module):
 
     radius = 2  # of the guided filter, in pixels of the network
 
-    def __init__(self, bins: int = 16, passes: int = 2, smooth: bool = True) -> None:
+    def __init__(
+        self, bins: int = 16, passes: int = 2, smooth: bool = True, diffuse: bool = True
+    ) -> None:
         super().__init__()
         self.passes = nn.ModuleList(_Pass(bins) for _ in range(passes))
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(0.01))) if smooth else None
+        self.diffusion = Diffusion() if diffuse else None
 
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
         """Interpolate.
+
+        Parameters
+        ----------
+        L, ab, mask : Tensor
+            See `steps`.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+            ab everywhere, on the scale of the input.
+        """
+        start, change = self.steps(L, ab, mask)
+        return start if change is None else start + self.diffusion.share.sigmoid() * change
+
+    def steps(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The pyramid's interpolation, and what diffusion would change of it.
 
         Parameters
         ----------
@@ -84,8 +107,10 @@ class HintGrid(nn.Module):
 
         Returns
         -------
-        Tensor, shape (N, 2, H, W)
+        start : Tensor, shape (N, 2, H, W)
             ab everywhere, on the scale of the input.
+        change : Tensor or None
+            Of the same shape; None without diffusion.
         """
         result: Tensor | None = None
         for one in self.passes:
@@ -95,7 +120,7 @@ class HintGrid(nn.Module):
                 found = guided_filter(L, found, self.radius, self.log_epsilon.exp())
             result = found if result is None else result + found
         assert result is not None
-        return result
+        return result, None if self.diffusion is None else self.diffusion(L, result, ab, mask)
 
 
 class _Pass(nn.Module):

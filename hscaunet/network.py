@@ -26,6 +26,11 @@ def centred_hints(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x[:, 1:3] - NEUTRAL) * mask, mask
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Leave autocast: counts, variances and quotients do not survive bf16's eight bits."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class DoubleConv(nn.Module):
     """Twice a 3x3 convolution without bias, BatchNorm and ReLU."""
 
@@ -83,11 +88,11 @@ class Up(nn.Module):
 
 
 class OutConv(nn.Module):
-    """1x1 convolution to ab, no activation."""
+    """1x1 convolution to ab, and to what else the form needs; no activation."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, 2, 1)
+        self.conv = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
@@ -109,6 +114,8 @@ class HSCAUNet(nn.Module):
         name is a second 7x7 spatial attention.
     bins : int
         Bins of the guided form's interpolation.
+    diffuse : bool
+        Whether the guided form's interpolation ends with `hscaunet.diffusion.Diffusion`.
 
     Raises
     ------
@@ -127,6 +134,7 @@ class HSCAUNet(nn.Module):
         *,
         channel_attention: Literal["cbam", "spatial"] = "cbam",
         bins: int = 16,
+        diffuse: bool = True,
     ) -> None:
         super().__init__()
         if form not in ("published", "guided"):
@@ -143,7 +151,9 @@ class HSCAUNet(nn.Module):
             channel_attention,
             bins,
         )
-        self.inc = DoubleConv(4, width)
+        self.diffuse = diffuse
+        diffuses = diffuse and form == "guided"
+        self.inc = DoubleConv(6 if diffuses else 4, width)
         self.down1 = Down(width, 2 * width)
         self.down2 = Down(2 * width, 4 * width)
         self.down3 = Down(4 * width, 8 * width)
@@ -152,9 +162,9 @@ class HSCAUNet(nn.Module):
         self.up2 = Up(8 * width, 4, channel_attention)
         self.up3 = Up(4 * width, 2, channel_attention)
         self.up4 = Up(2 * width, 1, channel_attention)
-        self.outc = OutConv(width)
+        self.outc = OutConv(width, 3 if diffuses else 2)
         if form == "guided":
-            self.grid = HintGrid(bins)
+            self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
 
@@ -166,6 +176,7 @@ class HSCAUNet(nn.Module):
             "form": self.form,
             "channel_attention": self.channel_attention,
             "bins": self.bins,
+            "diffuse": self.diffuse,
         }
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,27 +198,28 @@ class HSCAUNet(nn.Module):
             )
         if self.form == "published":
             return self.unet(x, x[:, 1:3])
-        base = self.interpolate(x)
-        return base + self.correct(x, base) + NEUTRAL
+        hint, mask = centred_hints(x)
+        with _full_precision(x):
+            start, change = self.grid.steps(x[:, 0:1], hint, mask)
+            base = start if change is None else start + self.grid.diffusion.share.sigmoid() * change
+        # At a hint its own colour, so that the network sees what the interpolation lacks there.
+        planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * mask)), mask]
+        if change is not None:
+            planes.append(_SEEN_GAIN * change)
+        given = self.unet(torch.cat(planes, 1), _SEEN_GAIN * hint)
+        with _full_precision(x):
+            given = given.to(x.dtype)
+            if change is not None:  # how much of it, pixel by pixel
+                base = start + (self.grid.diffusion.share + given[:, 2:3]).sigmoid() * change
+            return base + _GIVEN_GAIN * given[:, :2] + NEUTRAL
 
     def interpolate(self, x: Tensor) -> Tensor:
-        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone.
-
-        Always in the input's own precision: counts, variances and quotients do not survive the
-        eight bits of autocast's bf16.
-        """
-        with torch.autocast(x.device.type, enabled=False):
+        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone."""
+        with _full_precision(x):
             return self.grid(x[:, 0:1], *centred_hints(x))
 
-    def correct(self, x: Tensor, base: Tensor) -> Tensor:
-        """What the guided form adds to `base`."""
-        hint, mask = centred_hints(x)
-        # At a hint its own colour, so that the network sees what the interpolation lacks there.
-        seen = _SEEN_GAIN * (base + (hint - base * mask))
-        return _GIVEN_GAIN * self.unet(torch.cat([x[:, 0:1], seen, mask], 1), _SEEN_GAIN * hint)
-
     def unet(self, x: Tensor, hint: Tensor) -> Tensor:
-        """The U-Net alone: (N, 4, H, W) and the (N, 2, H, W) hint map to (N, 2, H, W)."""
+        """The U-Net alone: planes (N, C, H, W) and the (N, 2, H, W) hint map to what it gives."""
         x1 = self.inc(x)
         x2 = self.down1(x1)
         x3 = self.down2(x2)

@@ -39,6 +39,10 @@ class Recipe:
         Instead of a cooldown: (last epoch, learning rate) pairs (published).
     ema : float
         Decay of the averaged weights.
+    weight_decay : float
+        Of the convolutions' weights, in the manner of AdamW: per step times the learning rate.
+    hue_share, contrast : float
+        See `hscaunet.augment.Augmentation`; not while the interpolation learns.
     seed : int
     """
 
@@ -56,6 +60,9 @@ class Recipe:
     cooldown: int | None = None
     epochs: tuple[tuple[int, float], ...] = ()
     ema: float = 0.999
+    weight_decay: float = 0.0
+    hue_share: float = 0.0
+    contrast: float = 0.0
     seed: int = 0
 
 

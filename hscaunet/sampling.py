@@ -111,8 +111,13 @@ class HintRecipe:
     most: int = 128
     largest: int = 9
 
-    def draw(self, ab: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw hints for a batch; see `paint_patches` for shapes."""
+    def draw(
+        self, ab: Tensor, generator: torch.Generator, least: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw hints for a batch; see `paint_patches` for shapes.
+
+        `least`, shape (N,), int64, is the smallest number of patches that each photo may get.
+        """
         n, _, height, width = ab.shape
         device = ab.device
 
@@ -129,6 +134,8 @@ class HintRecipe:
         spread = torch.exp(uniform(n) * float(np.log(self.most + 1))).long()
         count = torch.where(uniform(n) < self.geometric_share, geometric, spread)
         count = count.clamp(max=self.most)
+        if least is not None:
+            count = count.maximum(least)
         # Half of the photos get hints all over, half around the middle, as people click.
         centred = 0.5 + 0.25 * torch.randn((2, n, self.most), generator=generator, device=device)
         anywhere = uniform(2, n, self.most)

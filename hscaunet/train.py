@@ -42,10 +42,12 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         import torch
 
+        from hscaunet.augment import Augmentation
         from hscaunet.ema import EMA
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
+        from runtime.errors import ModelError
 
         self.args, self.out = args, Path(args.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -98,6 +100,7 @@ class Trainer:
             else []
         )
         self.hints = HintRecipe(self.recipe.dense_share)
+        self.augmentation = Augmentation(self.recipe.hue_share, self.recipe.contrast)
 
         torch.manual_seed(self.recipe.seed)
         self.model = HSCAUNet(**config).to(self.device)
@@ -111,7 +114,10 @@ class Trainer:
         self.phase = ""
         self._enter_phase()
         if state and state["phase"] == self.phase:  # else it was the last step of its phase
-            self.optimizer.load_state_dict(state["optimizer"])
+            try:
+                self.optimizer.load_state_dict(state["optimizer"])
+            except ValueError as error:
+                raise ModelError(f"The checkpoint is of another release: {error}") from None
         self.ema = EMA(self.model, self.recipe.ema)
         if state:
             for key, value in state["ema"].items():
@@ -170,13 +176,13 @@ class Trainer:
 
     def _settle_config(self, state: dict[str, Any] | None) -> dict[str, Any]:
         """The network of the checkpoint, of --init, or of the command line."""
-        from hscaunet.checkpoints import load_checkpoint
+        from hscaunet.checkpoints import complete, load_checkpoint
         from runtime.errors import ModelError
 
         args = self.args
         self.initial = None
         if state:
-            config, origin = state["config"], "the run to resume"
+            config, origin = complete(state["config"]), "the run to resume"
         elif args.init:
             self.initial = load_checkpoint(args.init).model
             config, origin = self.initial.config, args.init
@@ -214,6 +220,7 @@ class Trainer:
             if form != "guided":
                 recipe = replace(recipe, grid_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "grid_images", "ema")
+        names += ("weight_decay", "hue_share", "contrast")
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
         recipe = replace(recipe, **given)
         if recipe.batch % self.world:
@@ -236,8 +243,13 @@ class Trainer:
             parameter.requires_grad_(name.startswith("grid.") == (phase == "grid"))
             parameter.grad = None
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.learning,
+        decays = [p for p in self.learning if p.ndim == 4]
+        groups = [
+            {"params": decays, "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in self.learning if p.ndim != 4], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
             lr=self.recipe.lr,
             betas=self.recipe.betas,
             fused=self.device.type == "cuda",
@@ -268,9 +280,9 @@ class Trainer:
         """One optimizer step; returns the loss."""
         import torch
 
+        from hscaunet.augment import Augmentation
         from hscaunet.losses import picture_loss, published_loss
         from hscaunet.sampling import pack_input
-        from hscaunet.tensors import lab_from_rgb
         from runtime.layout import NEUTRAL, normalize_ab
 
         recipe = self.recipe
@@ -283,9 +295,12 @@ class Trainer:
         shrink = 2 if wide and self.may_shrink else 1
         batch = recipe.batch // self.world
         with torch.no_grad():
-            lab = lab_from_rgb(self.photos.draw(batch, recipe.size, chance, shrink))
+            rgb = self.photos.draw(batch, recipe.size, chance, shrink)
+            learns = self.phase == "network"
+            lab, turned = (self.augmentation if learns else Augmentation()).draw(rgb, chance)
             L, ab = lab[:, :1], lab[:, 1:]
-            hint, mask = self.hints.draw(ab, chance)
+            # Without a hint nobody could know that hues were turned.
+            hint, mask = self.hints.draw(ab, chance, turned.long())
             x = pack_input(L, hint, mask).contiguous(memory_format=torch.channels_last)
         lr = learning_rate(recipe, self.seen, len(self.photos))
         for group in self.optimizer.param_groups:
@@ -492,6 +507,9 @@ def build_parser() -> argparse.ArgumentParser:
     more("--size", type=int, help="side of the crops, a multiple of 16")
     more("--grid-images", type=int, metavar="N", help="photos for the interpolation alone")
     more("--ema", type=float, help="decay of the averaged weights")
+    more("--weight-decay", type=float, metavar="D", help="of the convolutions, as in AdamW")
+    more("--hue-share", type=float, metavar="S", help="share of the photos whose hues are turned")
+    more("--contrast", type=float, metavar="C", help="L to a random power, exp(-C) to exp(C)")
     more("--seed", type=int, help="of everything random")
     add(
         "--balance", type=float, default=0.5, help="weight of a source of n photos: n ** this (0.5)"
@@ -534,7 +552,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("width", "images", "batch", "threads", "limit", "val_photos", "epochs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
-    for name in ("seed", "cooldown", "grid_images"):
+    for name in ("seed", "cooldown", "grid_images", "weight_decay", "hue_share", "contrast"):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

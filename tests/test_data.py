@@ -7,10 +7,12 @@ import pytest
 import torch
 from conftest import SHARED_PHOTOS, colorful
 
+from hscaunet.augment import Augmentation
 from hscaunet.losses import picture_loss, psnr, published_loss, ssim
 from hscaunet.photos import DataError, PhotoBlock, center_square, load_photos, source_of
 from hscaunet.protocols import Protocol, parse_protocols
 from hscaunet.sampling import HintRecipe, dense_pixels, pack_input, paint_patches
+from hscaunet.tensors import lab_from_rgb, rgb_from_lab
 from runtime.hints import Hint, Hints
 from runtime.layout import NEUTRAL
 from runtime.layout import pack_input as pack_arrays
@@ -177,8 +179,42 @@ def test_clicks_are_0_to_128_hints_of_1_to_9_px_and_dense_masks():
     share = dense.float().mean((1, 2, 3))
     for p in (0.03, 0.01, 0.005):
         assert ((share - p).abs() < p / 2).float().mean() > 0.15
+    least = torch.arange(400) % 3
+    _, some = HintRecipe(0.0).draw(ab, generator(), least)
+    assert bool(some[least > 0].flatten(1).any(1).all())
+    assert torch.equal(some[least == 0], clicks[least == 0])
     with pytest.raises(RuntimeError):
         HintRecipe(0.5).draw(ab[:, :, :0], generator())
+
+
+def test_augmentation_turns_hues_and_bends_L_within_what_srgb_can_show():
+    rgb = torch.rand(200, 3, 8, 8, generator=generator()) * 0.1 + 0.4
+    rgb[:, 0] += 0.15  # reddish, all of them
+    plain = lab_from_rgb(rgb)
+    same, turned = Augmentation().draw(rgb, generator())
+    assert torch.equal(same, plain)
+    assert not turned.any()
+    lab, turned = Augmentation(hue_share=0.5).draw(rgb, generator())
+    assert 70 < int(turned.sum()) < 130
+    assert torch.allclose(lab[~turned], plain[~turned], atol=2e-3)
+    mean, before = (x[turned, 1:].mean((2, 3)) for x in (lab, plain))
+    size = mean.norm(dim=1) / before.norm(dim=1)
+    assert 0.65 < float(size.min()) < 0.8
+    assert 1.2 < float(size.max()) < 1.35
+    direction = mean / mean.norm(dim=1, keepdim=True)
+    assert float(direction.mean(0).norm()) < 0.25
+    back = rgb_from_lab(lab[:, :1], lab[:, 1:])
+    assert float(back.min()) > -1e-3
+    assert float(back.max()) < 1 + 1e-3
+    lab, turned = Augmentation(contrast=0.3).draw(rgb, generator())
+    assert not turned.any()
+    change = (lab[:, 0] - plain[:, 0]).flatten(1).mean(1)
+    assert float(change.min()) < -3
+    assert float(change.max()) > 3
+    order = plain[:, 0].flatten(1).argmax(1)
+    assert torch.equal(lab[:, 0].flatten(1).argmax(1), order)
+    again, _ = Augmentation(0.5, 0.3).draw(rgb, generator(3))
+    assert torch.equal(again, Augmentation(0.5, 0.3).draw(rgb, generator(3))[0])
 
 
 def test_dense_pixels_have_exact_colours():

@@ -7,6 +7,9 @@ from torch import nn
 
 from hscaunet import HintGrid, HSCAUNet
 from hscaunet.attention import ChannelAttention, SpatialAttention, shrink
+from hscaunet.checkpoints import load_checkpoint, save_training
+from hscaunet.diffusion import Diffusion
+from hscaunet.network import centred_hints
 from runtime.layout import NEUTRAL
 
 
@@ -174,3 +177,55 @@ def test_a_batch_is_its_pictures():
     with torch.inference_mode():
         singles = torch.cat([model(one[None]) for one in x])
         assert np.abs((model(x) - singles).numpy()).max() < 1e-5
+
+
+def test_diffusion_moves_colour_along_like_L_and_keeps_hints():
+    """A start that is wrong beside an edge of L is set right from the hint on its own side."""
+    L, ab, mask = grid_arrays()
+    L = 0.3 + 0.02 * L
+    L[..., 32:] += 0.4
+    for x, value in ((8, 0.3), (56, -0.3)):
+        ab[0, :, ::8, x], mask[0, 0, ::8, x] = value, 1
+    start = torch.full_like(ab, 0.3)
+    start[..., 36:] = -0.3  # four columns too late
+    diffusion = Diffusion()
+    moved = start + diffusion(L, start, ab, mask)
+    assert moved[..., 32:36].mean() < -0.1 < 0.15 < moved[..., :30].min()
+    assert torch.allclose(moved * mask, ab, atol=1e-6)
+    turned = torch.flip(start, (1,)) * -1
+    again = turned + diffusion(L, turned, -ab.flip(1), mask)
+    assert torch.allclose(again, -moved.flip(1), atol=1e-6)
+
+
+def test_diffusion_only_mixes_the_colours_that_are_there():
+    L, ab, mask = grid_arrays(48, 80)
+    start = torch.rand(1, 2, 48, 80, generator=torch.Generator().manual_seed(2))
+    moved = start + Diffusion()(L, start, ab, mask)
+    assert start.min() - 1e-5 <= moved.min()
+    assert moved.max() <= start.max() + 1e-5
+    flat = torch.full_like(start, 0.2)
+    assert torch.allclose(Diffusion()(L, flat, ab, mask), torch.zeros_like(flat), atol=1e-6)
+
+
+def test_the_network_chooses_how_much_is_diffused():
+    torch.manual_seed(0)
+    model = HSCAUNet(4, "guided").eval()
+    x = random_input()
+    L, (hint, mask) = x[:, :1], centred_hints(x)
+    with torch.no_grad():
+        start, change = model.grid.steps(L, hint, mask)
+        for logit, share in ((-40.0, 0.0), (40.0, 1.0)):
+            model.outc.conv.bias[2] = logit
+            assert torch.allclose(model(x), start + share * change + NEUTRAL, atol=1e-6)
+
+
+def test_networks_of_before_the_diffusion_can_still_be_read(tmp_path):
+    old = HSCAUNet(4, "guided", diffuse=False)
+    assert old.inc.double_conv[0].in_channels == 4
+    config = {k: v for k, v in old.config.items() if k != "diffuse"}
+    state = {"config": config, "ema": old.state_dict(), "seen": 1, "recipe": {}}
+    save_training(tmp_path / "old.pt", state)
+    read = load_checkpoint(tmp_path / "old.pt").model
+    assert read.config == old.config
+    x = random_input()
+    assert torch.equal(read(x), old.eval()(x))

@@ -113,6 +113,30 @@ def test_the_interpolation_learns_first_then_is_held(photo_folder, tmp_path):
     assert not torch.equal(first["model"]["grid.passes.1.log_lambda"], torch.full((6,), 0.2).log())
 
 
+def test_augmentation_and_weight_decay_belong_to_the_recipe(photo_folder, tmp_path):
+    more = ("--hue-share", "0.5", "--contrast", "0.2", "--weight-decay", "0.1")
+    common = ("--images", "48", "--grid-images", "0")
+    runs = {"plain": common, "changed": (*common, *more), "decayed": (*common, *more[4:])}
+    states = {}
+    for name, options in runs.items():
+        assert main(arguments(photo_folder, tmp_path / name, *options)) == 0
+        states[name] = load_training(tmp_path / name / "last.pt")
+    recipe = states["changed"]["recipe"]
+    assert (recipe["hue_share"], recipe["contrast"], recipe["weight_decay"]) == (0.5, 0.2, 0.1)
+    key = "down4.maxpool_conv.1.double_conv.3.weight"
+    sizes = {name: float(state["model"][key].norm()) for name, state in states.items()}
+    assert sizes["decayed"] < sizes["plain"]
+    assert not torch.equal(states["changed"]["model"][key], states["decayed"]["model"][key])
+    # Killed and resumed, the changes are drawn as they would have been.
+    out = tmp_path / "half"
+    assert main(arguments(photo_folder, out, *common, *more, "--time-limit", "0")) == 0
+    assert main(arguments(photo_folder, out, "--resume", "--images", "24", "--cooldown", "12")) == 0
+    assert main(arguments(photo_folder, out, "--resume", "--images", "48")) == 0
+    assert torch.equal(
+        load_training(out / "last.pt")["model"][key], states["changed"]["model"][key]
+    )
+
+
 def test_a_time_limit_stops_with_a_checkpoint(photo_folder, tmp_path):
     out = tmp_path / "run"
     assert main(arguments(photo_folder, out, "--images", "100000", "--time-limit", "0.02")) == 0

@@ -1,0 +1,99 @@
+"""Diffusion of colour along like L: what an interpolation blurs across an edge is sorted out.
+
+Levin, Lischinski and Weiss 2004 ("Colorization using optimization") make each pixel's colour the
+mean of its neighbours', weighted by likeness of L, and solve for it. A few steps towards that
+solution, from coarse to fine and starting at an interpolation that is nearly right, bring most of
+it and export to any engine. docs/training.md has what they bring.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_NEIGHBOURS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
+
+# Differences of L are taken in sixteenths of its range, so that the square of one 8-bit step,
+# 4e-3, is far above fp16's smallest numbers.
+_GAIN = 16.0
+# One such square: where all differences are below it, they are noise and the weights are equal.
+_FLOOR = 3e-4
+
+
+def _pad(x: Tensor) -> Tensor:
+    return F.pad(x, (1, 1, 1, 1), mode="replicate")
+
+
+class Diffusion(nn.Module):
+    """Steps of diffusion along like L, on means of 16, 8, 4 and 2 pixels and on the pixels.
+
+    Notes
+    -----
+    A neighbour's weight is ``exp(-d / (c * mean(d)))`` where d is its squared difference of L and
+    the mean is over the eight: likeness is relative to what is usual there, as in Levin 2004.
+    """
+
+    scales = (16, 8, 4, 2, 1)
+    steps = (8, 8, 8, 8, 2)
+
+    pick: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A convolution that lays the eight neighbours side by side: one node in an exported graph.
+        pick = torch.zeros(len(_NEIGHBOURS), 1, 3, 3)
+        for plane, (i, j) in enumerate(_NEIGHBOURS):
+            pick[plane, 0, i, j] = 1
+        self.register_buffer("pick", pick, persistent=False)
+        self.log_spread = nn.Parameter(torch.full((len(self.scales),), math.log(0.25)))
+        self.share = nn.Parameter(torch.zeros(()))  # of the change that is taken, as a logit
+
+    def weights(self, L: Tensor, level: int) -> Tensor:
+        """Weight of each neighbour, (N, 1, H, W) to (N, 8, H, W), summing to 1."""
+        padded = _pad(L * _GAIN)
+        # Not by `pick`: a convolution may be computed in bf16, and L's small steps would be lost.
+        rows = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
+        columns = slice(None, -2), slice(1, -1), slice(2, None)
+        others = torch.cat([rows[i][..., columns[j]] for i, j in _NEIGHBOURS], 1)
+        squares = (others - L * _GAIN).square()
+        usual = squares.mean(1, keepdim=True) * self.log_spread[level].exp() + _FLOOR
+        return (-squares / usual).softmax(1)
+
+    def forward(self, L: Tensor, start: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
+        """What diffusion changes of a starting point.
+
+        Parameters
+        ----------
+        L : Tensor, shape (N, 1, H, W)
+            0..1. H and W are multiples of 16.
+        start, ab : Tensor, shape (N, 2, H, W)
+            The interpolation and the hints, centred: 0 is colourless.
+        mask : Tensor, shape (N, 1, H, W)
+            1 where there is a hint, else 0. Hints keep their colour at every step.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+        """
+        change: Tensor | None = None
+        planes = torch.cat([L, start, mask, ab * mask], 1)
+        for level, (scale, steps) in enumerate(zip(self.scales, self.steps, strict=True)):
+            means = F.avg_pool2d(planes, scale) if scale > 1 else planes
+            here, before, share, hint = means.split([1, 2, 1, 2], 1)
+            known = (share > 0).to(hint.dtype)
+            # The two planes of ab one after the other, as pictures of their own: (2N, 1, H, W).
+            weight = (self.weights(here, level) * (1 - known)).repeat_interleave(2, 0)
+            given = (hint / (share + (1 - known))).flatten(0, 1)[:, None]
+            x = before
+            if change is not None:
+                x = x + F.interpolate(change, scale_factor=2.0, mode="bilinear")
+            x = x.flatten(0, 1)[:, None]
+            for _ in range(steps):
+                x = (weight * F.conv2d(_pad(x), self.pick)).sum(1, keepdim=True) + given
+            x = x[:, 0].unflatten(0, (-1, 2))
+            change = x - before
+        assert change is not None
+        return change
