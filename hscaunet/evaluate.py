@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -128,12 +129,60 @@ def compare(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, floa
     }
 
 
+def color_difference(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """Mean CIEDE2000 of two 8-bit pictures, (H, W, 3), over every fourth pixel each way."""
+    import numpy as np
+
+    from runtime.color import lab_from_rgb
+    from runtime.report import ciede2000
+
+    # The mean of some thousand pixels is as good, and CIEDE2000 is slow.
+    pair = [lab_from_rgb(np.ascontiguousarray(p[::4, ::4])) for p in (ours, truth)]
+    return float(ciede2000(*pair).mean())
+
+
+def hint_difference(picture: NDArray[np.uint8], L: Tensor, x: Tensor) -> float:
+    """How well hints are kept: mean CIEDE2000 where they lie, NaN without any.
+
+    Between the picture's colour and the hint's own at the input's L, both as 8-bit sRGB shows them.
+
+    Parameters
+    ----------
+    picture : ndarray, shape (H, W, 3), uint8
+    L, x : Tensor
+        See `present`.
+    """
+    import numpy as np
+
+    from runtime.color import lab_from_rgb
+    from runtime.report import ciede2000
+
+    mask = (x[0, 3] > 0).numpy()
+    if not mask.any():
+        return float("nan")
+    wanted = join(L, x[:, 1:3])[mask][None]
+    pair = [lab_from_rgb(np.ascontiguousarray(p)) for p in (picture[mask][None], wanted)]
+    return float(ciede2000(*pair).mean())
+
+
 def measure(
     method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
 ) -> dict[str, float]:
-    """PSNR (dB) and SSIM of one photo; see `present` for the parameters."""
+    """Measure one photo; see `present` for the parameters.
+
+    Returns
+    -------
+    dict
+        ``psnr`` (dB), ``ssim``, ``ciede2000`` and ``at_hints``; see `compare`, `color_difference`
+        and `hint_difference`.
+    """
     L, x = present(protocol, rgb, photo, seed)
-    return compare(join(L, method.predict(x)), rgb)
+    picture = join(L, method.predict(x))
+    return {
+        **compare(picture, rgb),
+        "ciede2000": color_difference(picture, rgb),
+        "at_hints": hint_difference(picture, L, x),
+    }
 
 
 def open_model(path: str, device: str = "auto", backend: str = "auto") -> tuple[Method, Any]:
@@ -164,8 +213,8 @@ def evaluate(
     Returns
     -------
     list of dict
-        ``method``, ``protocol``, ``psnr`` and ``ssim`` (means over photos), and ``photos`` (the
-        figures photo by photo).
+        ``method``, ``protocol``, the means over photos of what `measure` gives (``at_hints`` is
+        None where no photo has a hint), and ``photos``: ``psnr`` and ``ssim`` photo by photo.
     """
     from tqdm import tqdm
 
@@ -191,14 +240,37 @@ def evaluate(
                     {
                         "method": method.name,
                         "protocol": protocol.label,
-                        **{
-                            key: sum(f[key] for f in figures) / len(figures)
-                            for key in ("psnr", "ssim")
-                        },
-                        "photos": [{k: round(v, 5) for k, v in f.items()} for f in figures],
+                        **{key: _mean([f[key] for f in figures]) for key in figures[0]},
+                        "photos": [{k: round(f[k], 5) for k in ("psnr", "ssim")} for f in figures],
                     }
                 )
     return rows
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean of those that are numbers; None of none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else None
+
+
+def made_worse(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """On how many photos more hints lower the PSNR.
+
+    Returns
+    -------
+    list of dict
+        For each method and each number of hints with the next smaller one: ``method``,
+        ``protocol``, ``fewer`` (both labels), ``share`` of the photos.
+    """
+    found = []
+    for more, fewer in zip(rows, [None, *rows], strict=False):
+        same = fewer and more["protocol"].split("=")[0] == fewer["protocol"].split("=")[0]
+        if same and "=" in more["protocol"]:
+            pairs = zip(more["photos"], fewer["photos"], strict=True)
+            worse = [a["psnr"] < b["psnr"] for a, b in pairs]
+            labels = {"protocol": more["protocol"], "fewer": fewer["protocol"]}
+            found.append({"method": more["method"], **labels, "share": sum(worse) / len(worse)})
+    return found
 
 
 def digest(photos: Iterable[NDArray[np.uint8]], seed: int) -> str:
@@ -209,11 +281,14 @@ def digest(photos: Iterable[NDArray[np.uint8]], seed: int) -> str:
     return total.hexdigest()[:16]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The means as a Markdown table: a line a method, a column a protocol, PSNR / SSIM."""
+def table(
+    rows: Sequence[dict[str, Any]], cell: Callable[[dict[str, Any]], str] | None = None
+) -> str:
+    """A Markdown table: a line a method, a column a protocol; the means of PSNR / SSIM."""
+    cell = cell or (lambda row: f"{row['psnr']:.2f} / {row['ssim']:.4f}")
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    cells = {(r["method"], r["protocol"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in rows}
+    cells = {(r["method"], r["protocol"]): cell(r) for r in rows}
     lines = [["method", *protocols]]
     lines += [[m, *(cells.get((m, p), "") for p in protocols)] for m in methods]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -223,6 +298,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(texts)
+
+
+def _differences(row: dict[str, Any]) -> str:
+    figures = [row.get("ciede2000"), row.get("at_hints")]  # reports of before 2026-11-26 lack them
+    return " / ".join("-" if f is None else f"{f:.2f}" for f in figures)
 
 
 def _floors(names: Sequence[str], model: Any) -> list[Method]:
@@ -325,6 +405,15 @@ def _run(args: argparse.Namespace) -> None:
     ]
     print(f"{len(photos)} photos, seed {args.seed}; PSNR (dB) / SSIM of 8-bit RGB, means\n")
     print(table(rows))
+    print("\nCIEDE2000 of the picture / where the hints are, means\n")
+    print(table(rows, _differences))
+    worse = sorted(
+        (w for name in methods for w in made_worse([r for r in rows if r["method"] == name.name])),
+        key=lambda w: (w["protocol"], w["method"]),
+    )
+    if worse:
+        print("\nPhotos that more hints make worse\n")
+        print(table(worse, lambda w: f"{w['share']:.1%} (from {w['fewer'].split()[-1]})"))
     if args.json:
         report = {
             "format": REPORT_FORMAT,

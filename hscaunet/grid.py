@@ -26,7 +26,9 @@ _SMALLEST_SIDE, _LARGEST_SIDE = 4, 64
 
 def _mean(x: Tensor, radius: int) -> Tensor:
     """Mean over a square of (2 radius + 1) pixels, of those inside the picture."""
-    return F.avg_pool2d(x, 2 * radius + 1, 1, padding=radius, count_include_pad=False)
+    side = 2 * radius + 1  # down and across one after the other: 10 additions in place of 25
+    down = F.avg_pool2d(x, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(down, (1, side), 1, (0, radius), count_include_pad=False)
 
 
 def guided_filter(L: Tensor, x: Tensor, radius: int, epsilon: Tensor) -> Tensor:
