@@ -5,7 +5,16 @@ import pytest
 import torch
 from conftest import colorful
 
-from hscaunet.evaluate import main, measure, table
+from hscaunet.evaluate import (
+    color_difference,
+    hint_difference,
+    join,
+    made_worse,
+    main,
+    measure,
+    present,
+    table,
+)
 from hscaunet.floors import Grey, Grid, Kernel, Levin
 from hscaunet.protocols import Protocol
 from hscaunet.sampling import pack_input
@@ -28,6 +37,8 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     assert main([*models, *options, "--json", str(report)]) == 0
     said = capsys.readouterr().out
     ours = f"{tiny_checkpoint.parent.name}/tiny (PyTorch)"
+    assert "where the hints are" in said
+    assert "(from N=0)" in said
     for name in ("grey", "Levin 2004", "kernel", "grid", "interpolation", ours):
         assert f"| {name} " in said
     document = json.loads(report.read_text())
@@ -37,6 +48,8 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     }
     for (method, protocol), row in rows.items():
         assert len(row["photos"]) == 2
+        assert (row["at_hints"] is None) == protocol.endswith("N=0")
+        assert row["ciede2000"] > 0
         if method == ours:
             other = rows["tiny (onnxruntime fp32)", protocol]
             assert row["psnr"] == pytest.approx(other["psnr"], abs=0.01)
@@ -117,6 +130,47 @@ def test_levin_solves_its_own_equations():
     assert torch.allclose(out[:, mask], x[0, 1:3][:, mask], atol=1e-6)
     assert float(out.min()) >= float(x[0, 1:3][:, mask].min()) - 1e-4
     assert float(out.max()) <= float(x[0, 1:3][:, mask].max()) + 1e-4
+
+
+def test_differences_are_those_of_the_picture_and_at_the_hints():
+    rgb = colorful(256, 256)
+    protocol = Protocol("zhang", 3)
+    L, x = present(protocol, rgb, 0)
+
+    class Given:
+        """The hints' own colour at the hints, grey elsewhere; or grey there as well."""
+
+        def __init__(self, keeps):
+            self.name, self.keeps = "given", keeps
+
+        def predict(self, x):
+            return x[:, 1:3] if self.keeps else torch.full_like(x[:, 1:3], NEUTRAL)
+
+    kept, lost = (measure(Given(k), protocol, rgb, 0) for k in (True, False))
+    assert kept["at_hints"] == pytest.approx(0, abs=1e-6)
+    assert lost["at_hints"] > 3
+    assert kept["ciede2000"] < lost["ciede2000"]
+    truth = join(L, x[:, 1:3])
+    assert color_difference(truth, truth) == 0
+    assert np.isnan(measure(Given(True), Protocol("zhang", 0), rgb, 0)["at_hints"])
+    assert 0 < hint_difference(join(L, x[:, 1:3] * 0.99), L, x) < 3
+
+
+def test_photos_that_a_hint_makes_worse_are_counted():
+    def row(method, protocol, *psnr):
+        return {"method": method, "protocol": protocol, "photos": [{"psnr": p} for p in psnr]}
+
+    rows = [
+        row("a", "published 0.5 %", 9, 9, 9, 9),
+        row("a", "zhang N=0", 1, 2, 3, 4),
+        row("a", "zhang N=1", 2, 1, 3, 5),
+        row("a", "zhang N=10", 3, 3, 2, 4),
+        row("a", "icolorit N=0", 9, 9, 9, 9),
+    ]
+    assert made_worse(rows) == [
+        {"method": "a", "protocol": "zhang N=1", "fewer": "zhang N=0", "share": 0.25},
+        {"method": "a", "protocol": "zhang N=10", "fewer": "zhang N=1", "share": 0.5},
+    ]
 
 
 def test_the_table_is_markdown():
