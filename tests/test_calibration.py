@@ -43,7 +43,7 @@ def measured(graph):
 def int8(tiny_onnx, photo_folder, tmp_path_factory):
     """The tiny network, quantized by the command."""
     output = tmp_path_factory.mktemp("int8") / "tiny.int8.onnx"
-    command = [str(tiny_onnx), "-o", str(output), "--data", str(photo_folder), "--photos", "6"]
+    command = [str(tiny_onnx), "-o", str(output), "--data", str(photo_folder), "--photos", "4"]
     assert main(command) == 0
     return output
 
@@ -89,7 +89,7 @@ def test_the_file_is_what_tensorrt_takes(int8, tiny_onnx):
 
 def test_the_bundled_model_shrinks_to_less_than_a_third(tmp_path, capsys):
     output = tmp_path / "lite.int8.onnx"
-    assert main(["-o", str(output), "--photos", "1"]) == 0
+    assert main(["-o", str(output), "--photos", "1", "--method", "max"]) == 0
     out = capsys.readouterr().out
     assert "1 pictures of one sample photo: enough to try, too few to ship" in out
     assert "21 of 21 convolutions" in out
@@ -318,7 +318,7 @@ def test_bad_models(tmp_path, tiny_onnx, int8, capsys):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, tiny_onnx, capsys, monkeypatch):
     output = tmp_path / "a.onnx"
-    command = [str(tiny_onnx), "-o", str(output), "--photos", "1"]
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "1", "--method", "max"]
     assert main(command) == 0
     old = output.read_bytes()
     real = os.fsync
@@ -373,7 +373,8 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
 
 def test_search_by_command(tiny_onnx, tmp_path, capsys):
     output = tmp_path / "a.onnx"
-    command = [str(tiny_onnx), "-o", str(output), "--photos", "2", "--search", "--budget", "9"]
+    command = [str(tiny_onnx), "-o", str(output), "--photos", "2", "--search"]
+    command += ["--method", "max", "--budget", "9"]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert "down4.maxpool_conv.1.double_conv.0.weight" in out
@@ -388,7 +389,7 @@ def test_search_by_command(tiny_onnx, tmp_path, capsys):
 def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
     report, drawn = tmp_path / "r.json", tmp_path / "r.png"
     command = [str(tiny_onnx), str(int8), "--data", str(photo_folder), "--photos", "2"]
-    command += ["--json", str(report), "--plot", str(drawn), "--repeats", "1"]
+    command += ["--json", str(report), "--plot", str(drawn), "--repeats", "1", "--method", "max"]
     assert report_module.main(command) == 0
     out = capsys.readouterr().out
     found = json.loads(report.read_text())
