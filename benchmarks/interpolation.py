@@ -27,11 +27,15 @@ def main() -> None:
     for passes in (1, 2, 3):
         for smooth in (False, True):
             method = Grid()
-            method.grid = HintGrid(passes=passes, smooth=smooth)
+            method.grid = HintGrid(passes=passes, smooth=smooth, diffuse=False)
             method.name = f"{passes} pass{'es' * (passes > 1)}{', guided filter' * smooth}"
             methods.append(method)
+    diffused = Grid()
+    diffused.grid = HintGrid()
+    diffused.name = "2 passes, guided filter, diffusion"
+    methods.append(diffused)
     learned = Grid(load_checkpoint(bundled_weights()).model)
-    learned.name = "2 passes, guided filter, learned"
+    learned.name = "the bundled network's, learned"
     methods.append(learned)
     print(table(evaluate(methods, parse_protocols(["published", "zhang"], [10, 100]), photos)))
 

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.photos < 1:
         parser.error("--photos must be at least 1.")
-    if args.budget <= 0:
+    if not args.budget > 0:
         parser.error("--budget must be above 0.")
     if args.seed < 0:
         parser.error("--seed must not be negative.")
@@ -166,16 +166,16 @@ def _ranges(
         "convolutions": list(nodes.values()),
         "onnxruntime": onnxruntime.__version__,
     }
-    found = ranges.load(kept, key)
+    found = ranges.load(kept, key, ranges.tensors(proto, nodes))
     if found is not None:
         print(f"Ranges of {kept}: nothing has changed since they were measured.")
         return found
-    count = 0
+    count, passes = 0, iter(("Largest values", "Histograms"))
 
     def counted() -> Iterator[NDArray[np.float32]]:
         nonlocal count
         count = 0
-        bar = tqdm(chosen.inputs(), desc="Measuring", unit=" photos", disable=None, leave=False)
+        bar = tqdm(chosen.inputs(), desc=next(passes), unit=" photos", disable=None, leave=False)
         for x in bar:
             count += 1
             yield x

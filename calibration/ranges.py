@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -21,6 +22,7 @@ from onnxruntime.quantization.calibrate import HistogramCollector, entropy
 from onnxruntime.quantization.quant_utils import smooth_distribution
 
 from calibration import METHODS
+from hscaunet.photos import DataError
 from runtime.errors import ColorizationError, ModelError, first_line
 from runtime.files import read_limited, write_atomically
 
@@ -40,8 +42,22 @@ Ranges = dict[str, tuple[float, float]]
 
 def describe(method: str) -> str:
     """A method with all that its ranges depend on."""
-    more = f" {PERCENTILE}" if method == "percentile" else ""
+    more = {"percentile": f" {PERCENTILE}", "entropy": f", {LEVELS} levels"}.get(method, "")
     return f"{method}{more}" + (f", {BINS[method]} bins" if method in BINS else "")
+
+
+def tensors(proto: onnx.ModelProto, nodes: Collection[str]) -> set[str]:
+    """Names of what goes into and out of some nodes.
+
+    Raises
+    ------
+    ValueError
+        If a node is not there.
+    """
+    found = [node for node in proto.graph.node if node.name in nodes]
+    if len(found) < len(set(nodes)):
+        raise ValueError(f"The graph has not all of the nodes {', '.join(nodes)}.")
+    return {tensor for node in found for tensor in (node.input[0], node.output[0])}
 
 
 def collect(
@@ -65,24 +81,30 @@ def collect(
     nodes : collection of str
         Names of the nodes.
 
+    Returns
+    -------
+    dict
+        From the name of each tensor to its smallest and largest value, or what the method puts in
+        their place.
+
     Raises
     ------
     ModelError
-        If the graph cannot be run.
+        If the graph cannot be run, or gives NaN or infinity.
+    DataError
+        If there are no inputs, or other ones the second time.
     """
-    wanted = {
-        tensor
-        for node in proto.graph.node
-        if node.name in nodes
-        for tensor in (node.input[0], node.output[0])
-    }
+    wanted = tensors(proto, nodes)
     op_types = sorted({node.op_type for node in proto.graph.node if node.name in nodes})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "network.onnx")
         onnx.save(proto, path)
-        ranges = _one_pass(path, inputs(), "max", op_types, wanted, {})
-        if method != "max":
-            ranges |= _one_pass(path, inputs(), method, op_types, wanted, ranges)
+        ranges, first = _one_pass(path, inputs(), "max", op_types, wanted, {})
+        if method != "max" and any(high > low for low, high in ranges.values()):
+            more, second = _one_pass(path, inputs(), method, op_types, wanted, ranges)
+            if first != second:
+                raise DataError("The photos changed while they were measured; run it again.")
+            ranges |= more
     return ranges
 
 
@@ -93,7 +115,8 @@ def _one_pass(
     op_types: list[str],
     wanted: set[str],
     largest: Ranges,
-) -> Ranges:
+) -> tuple[Ranges, str]:
+    """One pass over the inputs: the ranges, and a digest of the inputs."""
     with _named():
         calibrator = create_calibrator(
             path,
@@ -104,27 +127,43 @@ def _one_pass(
         )
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    seen = hashlib.sha256()
     if largest:
         # A tensor that is zero throughout has no histogram, and its range is known.
         calibrator.tensors_to_calibrate = {t for t in wanted if largest[t][1] > 0}
         calibrator.collector = _Histograms(method, largest)
+    nothing = True
     # ONNX Runtime keeps every value of all that one call is given: so, one at a time.
     for x in inputs:
+        nothing = False
+        seen.update(x.tobytes())
         with _named():
             # Its calibrators pass over NaN.
             if not largest and not np.isfinite(session.run(None, {name: x})[0]).all():
                 raise ModelError("The network gives NaN or infinity, so it cannot be used.")
             calibrator.collect_data(_One({name: x}))
+    if nothing:
+        raise DataError("There are no photos to measure ranges on; give others.")
     with _named():
         found = calibrator.compute_data()
     ranges = {}
     for tensor, data in found.items():
         if tensor in wanted:
             low, high = (float(np.asarray(v).item()) for v in data.range_value)
+            if method == "percentile":
+                # ONNX Runtime gives the lower edge of the bin, which may be 0.
+                limits = largest[tensor]
+                width = limits[1] / BINS[method]
+                low, high = max(low - width, limits[0]), min(high + width, limits[1])
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise ModelError(f"{tensor} holds NaN or infinity, so this network cannot be used.")
             ranges[tensor] = (low, high)
-    return ranges
+    if missing := wanted.difference(largest or ranges):
+        raise ModelError(
+            f"ONNX Runtime measures no range of {min(missing)}; export the network again with "
+            "python -m export.onnx."
+        )
+    return ranges, seen.hexdigest()
 
 
 class _Histograms(HistogramCollector):
@@ -214,8 +253,8 @@ def save(path: Path, key: dict[str, Any], ranges: Ranges) -> None:
     write_atomically(path, text.encode())
 
 
-def load(path: Path, key: dict[str, Any]) -> Ranges | None:
-    """Ranges that were kept for the same model, data and options; None where there are none."""
+def load(path: Path, key: dict[str, Any], wanted: Collection[str]) -> Ranges | None:
+    """Ranges of some tensors, kept for the same model, data and options; None where not all are."""
     if not path.exists():
         return None
     try:
@@ -223,7 +262,7 @@ def load(path: Path, key: dict[str, Any]) -> Ranges | None:
         if content["format"] != FORMAT or content["key"] != key:
             return None
         ranges = {str(n): (float(low), float(high)) for n, (low, high) in content["ranges"].items()}
-        if ranges and all(
+        if ranges.keys() >= set(wanted) and all(
             math.isfinite(low) and math.isfinite(high) and low <= high
             for low, high in ranges.values()
         ):

@@ -1,7 +1,8 @@
 """What quantizing costs and brings: ``python -m calibration.report FP32 OTHER... --data PHOTOS``.
 
 File sizes, PSNR and CIEDE2000 on photos that were not calibrated with, which convolutions lose how
-much, and the time of one picture in each engine.
+much, and the time of one picture in ONNX Runtime and OpenVINO, where they are installed. TensorRT
+engines are timed by ``benchmarks/gpu.sh``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def measure_quality(
     -------
     dict
         From file name to protocol to ``psnr``, ``ciede2000`` (means), ``psnr_change`` and
-        ``ciede2000_change`` from the first file, and ``psnr_worst``, the change of the photo that
+        ``ciede2000_change`` from the first file, and ``psnr_change_worst``, that of the photo that
         loses most.
     """
     from tqdm import tqdm
@@ -65,7 +66,7 @@ def measure_quality(
             protocol: {
                 **{k: mean([e[k] for e in entries]) for k in entries[0]},
                 **{f"{k}_change": v for k, v in changes(entries, base[protocol]).items()},
-                "psnr_worst": min(
+                "psnr_change_worst": min(
                     e["psnr"] - b["psnr"] for e, b in zip(entries, base[protocol], strict=True)
                 ),
             }
@@ -150,7 +151,7 @@ def table(report: dict[str, Any]) -> str:
     first = files[0]["bytes"]
     for file in files:
         cells = [
-            f"{q['psnr']:.2f} ({q['psnr_change']:+.3f}, {q['psnr_worst']:+.2f}) / "
+            f"{q['psnr']:.2f} ({q['psnr_change']:+.3f}, {q['psnr_change_worst']:+.2f}) / "
             f"{q['ciede2000']:.2f} ({q['ciede2000_change']:+.3f})"
             for q in report["quality"][file["name"]].values()
         ]
@@ -241,7 +242,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="engine that colour is measured in (%(default)s)")  # fmt: skip
     add("--layers", action=argparse.BooleanOptionalAction, default=True,
         help="rank the convolutions by what each loses alone")  # fmt: skip
-    add("--repeats", type=int, default=15, metavar="N", help="of the timings; 0 leaves them out")
+    add(
+        "--repeats",
+        type=int,
+        default=15,
+        metavar="N",
+        help="timed runs of each, at least; 0 leaves them out (%(default)s)",
+    )
     add("--json", type=Path, metavar="OUT", help="write the report")
     add("--plot", type=Path, metavar="OUT.png", help="draw it")
     return parser
@@ -275,7 +282,7 @@ def _run(args: argparse.Namespace) -> None:
     if metadata.get("precision", "fp32") != "fp32":
         raise CalibrationError(f"The first model must be the fp32 one, {paths[0]} is not.")
     for output, suffix in ((args.json, ".json"), (args.plot, ".png")):
-        if output and (output.suffix != suffix or not output.parent.is_dir()):
+        if output and (output.suffix != suffix or not output.parent.is_dir() or output.is_dir()):
             raise CalibrationError(
                 f"{output} must end in {suffix} and lie in a folder that exists."
             )

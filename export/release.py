@@ -40,9 +40,9 @@ def release(
     weights, models : Path
         Folders for the safetensors and the ONNX.
     correction : float
-        The last convolution is multiplied by this. Below 1 it damps what a guided network adds to
-        its interpolation, which a short training overdoes; choose it on photos that are not the
-        ones to be reported.
+        What the last convolution gives of ab is multiplied by this. Below 1 it damps what a guided
+        network adds to its interpolation, which a short training overdoes; choose it on photos
+        that are not the ones to be reported.
 
     Raises
     ------

@@ -19,7 +19,8 @@ class Augmentation:
     ----------
     hue_share : float
         Share of the photos whose ab plane is turned by any angle, half of them mirrored first, and
-        scaled by 0.7 to 1.3: their colours follow from hints alone.
+        scaled by 0.7 to 1.3: their colours follow from hints alone. What sRGB cannot show is
+        clipped, which moves L as well.
     contrast : float
         L becomes ``100 (L / 100) ** g`` with log g uniform between -contrast and contrast.
     """

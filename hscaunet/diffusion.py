@@ -19,8 +19,10 @@ _NEIGHBOURS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 
 # Differences of L are taken in sixteenths of its range, so that the square of one 8-bit step,
 # 4e-3, is far above fp16's smallest numbers.
 _GAIN = 16.0
-# One such square: where all differences are below it, they are noise and the weights are equal.
+# Where squares are far below this, differences are noise and the weights become equal.
 _FLOOR = 3e-4
+# So that the likest neighbour's weight, exp(-1 / c) or more, stays a number.
+_SMALLEST_SPREAD = 0.02
 
 
 def _pad(x: Tensor) -> Tensor:
@@ -59,7 +61,8 @@ class Diffusion(nn.Module):
         columns = slice(None, -2), slice(1, -1), slice(2, None)
         others = torch.cat([rows[i][..., columns[j]] for i, j in _NEIGHBOURS], 1)
         squares = (others - L * _GAIN).square()
-        usual = squares.mean(1, keepdim=True) * self.log_spread[level].exp() + _FLOOR
+        spread = self.log_spread[level].exp().clamp_min(_SMALLEST_SPREAD)
+        usual = squares.mean(1, keepdim=True) * spread + _FLOOR
         # No softmax: over channels it is slow in ONNX Runtime, and no exponent is above 0.
         weights = torch.exp(-squares / usual)
         return weights / weights.sum(1, keepdim=True)

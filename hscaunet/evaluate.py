@@ -1,7 +1,8 @@
 """Measure a model: ``python -m hscaunet.evaluate MODEL --data FOLDER|TAR``.
 
-PSNR and SSIM on 8-bit RGB under the published protocols, beside what needs no training at all on
-the same photos and the same hints.
+PSNR, SSIM and CIEDE2000 on 8-bit RGB under the published protocols, how well hints are kept and how
+often one more makes a photo worse, beside what needs no training at all on the same photos and the
+same hints.
 """
 
 from __future__ import annotations
@@ -259,13 +260,17 @@ def made_worse(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For each method and each number of hints with the next smaller one: ``method``,
+        For each method and each number of hints with the one measured before: ``method``,
         ``protocol``, ``fewer`` (both labels), ``share`` of the photos.
     """
     found = []
-    for more, fewer in zip(rows, [None, *rows], strict=False):
-        same = fewer and more["protocol"].split("=")[0] == fewer["protocol"].split("=")[0]
-        if same and "=" in more["protocol"]:
+    before: dict[tuple[str, str], dict[str, Any]] = {}
+    for more in rows:
+        name, _, points = more["protocol"].partition("=")
+        fewer = before.get((more["method"], name))
+        if points:
+            before[more["method"], name] = more
+        if fewer:
             pairs = zip(more["photos"], fewer["photos"], strict=True)
             worse = [a["psnr"] < b["psnr"] for a, b in pairs]
             labels = {"protocol": more["protocol"], "fewer": fewer["protocol"]}
@@ -324,8 +329,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m hscaunet.evaluate",
-        description="PSNR and SSIM of 8-bit RGB under the published protocols, beside floors "
-        "that need no training.",
+        description="PSNR, SSIM and CIEDE2000 of 8-bit RGB under the published protocols, beside "
+        "floors that need no training.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -407,11 +412,7 @@ def _run(args: argparse.Namespace) -> None:
     print(table(rows))
     print("\nCIEDE2000 of the picture / where the hints are, means\n")
     print(table(rows, _differences))
-    worse = sorted(
-        (w for name in methods for w in made_worse([r for r in rows if r["method"] == name.name])),
-        key=lambda w: (w["protocol"], w["method"]),
-    )
-    if worse:
+    if worse := made_worse(rows):
         print("\nPhotos that more hints make worse\n")
         print(table(worse, lambda w: f"{w['share']:.1%} (from {w['fewer'].split()[-1]})"))
     if args.json:

@@ -4,7 +4,7 @@ A bilateral pyramid (after Chen, Paris, Durand 2007, "Real-time edge-aware image
 the bilateral grid"): hints are splatted into cells of space and bins of L, spread to neighbouring
 cells and bins, and filled from coarse to fine. What comes out follows every grain of L, so a small
 guided filter (He, Sun, Tang 2010) takes the grain away; then the same is done once more with what
-the hints still lack. All is pooling, small convolutions and resizing; 35 numbers are learned.
+the hints still lack. All is pooling, small convolutions and resizing; 41 numbers are learned.
 docs/training.md has what each step brings.
 """
 

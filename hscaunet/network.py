@@ -151,9 +151,8 @@ class HSCAUNet(nn.Module):
             channel_attention,
             bins,
         )
-        self.diffuse = diffuse
-        diffuses = diffuse and form == "guided"
-        self.inc = DoubleConv(6 if diffuses else 4, width)
+        self.diffuse = diffuse and form == "guided"
+        self.inc = DoubleConv(6 if self.diffuse else 4, width)
         self.down1 = Down(width, 2 * width)
         self.down2 = Down(2 * width, 4 * width)
         self.down3 = Down(4 * width, 8 * width)
@@ -162,7 +161,7 @@ class HSCAUNet(nn.Module):
         self.up2 = Up(8 * width, 4, channel_attention)
         self.up3 = Up(4 * width, 2, channel_attention)
         self.up4 = Up(2 * width, 1, channel_attention)
-        self.outc = OutConv(width, 3 if diffuses else 2)
+        self.outc = OutConv(width, 3 if self.diffuse else 2)
         if form == "guided":
             self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)

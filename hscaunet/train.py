@@ -117,7 +117,13 @@ class Trainer:
             try:
                 self.optimizer.load_state_dict(state["optimizer"])
             except ValueError as error:
-                raise ModelError(f"The checkpoint is of another release: {error}") from None
+                raise ModelError(
+                    f"The checkpoint is of another release ({error}); start a new run in another "
+                    "folder with --init CHECKPOINT."
+                ) from None
+            for group in self.optimizer.param_groups:  # as it was: --weight-decay may be another
+                if group["params"][0].ndim == 4:
+                    group["weight_decay"] = self.recipe.weight_decay
         self.ema = EMA(self.model, self.recipe.ema)
         if state:
             for key, value in state["ema"].items():
@@ -299,7 +305,7 @@ class Trainer:
             learns = self.phase == "network"
             lab, turned = (self.augmentation if learns else Augmentation()).draw(rgb, chance)
             L, ab = lab[:, :1], lab[:, 1:]
-            # Without a hint nobody could know that hues were turned.
+            # Without a hint nobody could know that hues were turned. (Dense draws may have none.)
             hint, mask = self.hints.draw(ab, chance, turned.long())
             x = pack_input(L, hint, mask).contiguous(memory_format=torch.channels_last)
         lr = learning_rate(recipe, self.seen, len(self.photos))
@@ -555,6 +561,9 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("seed", "cooldown", "grid_images", "weight_decay", "hue_share", "contrast"):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
+    for name, most in (("hue_share", 1.0), ("contrast", 2.0), ("weight_decay", 10.0)):
+        if getattr(args, name) is not None and not getattr(args, name) <= most:
+            parser.error(f"--{name.replace('_', '-')} must be at most {most:g}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     return run_command(lambda: Trainer(args).run(), "train")
 

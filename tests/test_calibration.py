@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ONNX_ENGINES, colorful
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from calibration import METHODS
 from calibration import ranges as ranges_module
@@ -139,10 +139,13 @@ def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, c
         assert main([*command, *change]) == 0
         assert "nothing has changed" not in capsys.readouterr().out
         kept.write_text(text)
-    empty = json.dumps({**json.loads(text), "ranges": {}})
+    whole = json.loads(text)
+    empty = json.dumps({**whole, "ranges": {}})
+    lacking = json.dumps({**whole, "ranges": dict(list(whole["ranges"].items())[1:])})
     reverse = text.replace("[-", "[9", 1)
     for damage in (
         empty,
+        lacking,
         reverse,
         text.replace("[-", "[-" + "9" * 400, 1),
         "",
@@ -231,6 +234,42 @@ def test_the_entropy_search_is_that_of_onnxruntime(bins):
         histogram = (counts, edges.astype(np.float32), values.min(), values.max(), limit)
         wanted = collector.get_entropy_threshold(histogram, LEVELS)
         assert _Histograms("entropy", {}).get_entropy_threshold(histogram, LEVELS) == wanted
+
+
+def test_percentile_never_gives_a_range_of_nothing():
+    """A few values above zero among many zeros, and a crowd near zero below a few outliers."""
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    assert issubclass(_Histograms, HistogramCollector)
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 64, 64])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, 64, 64])
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], "c")], "g", [x], [y])
+    graph.initializer.append(weight)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    proto.ir_version = 10
+    few = np.zeros((1, 1, 64, 64), np.float32)
+    few[0, 0, 0, :3] = 5.0
+    found = collect(proto, lambda: [few] * 40, "percentile", ["c"])
+    assert all(high > 0 for _, high in found.values())
+    crowd = np.random.default_rng(0).normal(0, 1e-3, (40, 1, 1, 64, 64)).astype(np.float32)
+    crowd[0, 0, 0, 0, :3] = 5.0
+    found = collect(proto, lambda: list(crowd), "percentile", ["c"])
+    assert found["x"][1] >= np.quantile(np.abs(crowd), ranges_module.PERCENTILE / 100) - 1e-6
+
+
+def test_photos_that_change_or_are_none_are_noticed(graph):
+    few = [x[:, :, :64, :64].copy() for x in CalibrationSet(photos=2).inputs()]
+    for method in ("percentile", "entropy"):
+        turns = iter((few, few[:1], few, few[::-1]))
+        for _ in range(2):
+            with pytest.raises(DataError, match="changed while"):
+                collect(graph, lambda t=turns: next(t), method, candidates(graph))
+    for method in METHODS:
+        with pytest.raises(DataError, match="no photos"):
+            collect(graph, lambda: [], method, candidates(graph))
+    with pytest.raises(ValueError, match="not all of the nodes"):
+        collect(graph, lambda: few, "max", ["nonsense"])
 
 
 def test_a_tensor_that_is_zero_throughout_has_a_range(graph):
@@ -402,7 +441,7 @@ def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys):
     }
     assert len(found["layers"]) == 21
     for name, of in found["quality"].items():
-        assert all(q["psnr_worst"] <= q["psnr_change"] for q in of.values()), name
+        assert all(q["psnr_change_worst"] <= q["psnr_change"] for q in of.values()), name
     assert "| tiny.int8.onnx | onnxruntime | int8 |" in out
     assert drawn.read_bytes()[:4] == b"\x89PNG"
     data = ["--data", str(photo_folder)]
@@ -453,6 +492,7 @@ def test_a_file_of_ranges_comes_back_as_it_was(tmp_path):
     path = tmp_path / "r.json"
     ranges = {"a": (-1.5, 1.5), "b": (0.0, 0.0)}
     save(path, {"model": "x"}, ranges)
-    assert load(path, {"model": "x"}) == ranges
-    assert load(path, {"model": "y"}) is None
-    assert load(tmp_path / "no.json", {}) is None
+    assert load(path, {"model": "x"}, ["a", "b"]) == ranges
+    assert load(path, {"model": "x"}, ["a", "c"]) is None
+    assert load(path, {"model": "y"}, ["a"]) is None
+    assert load(tmp_path / "no.json", {}, ["a"]) is None

@@ -167,6 +167,10 @@ def test_photos_that_a_hint_makes_worse_are_counted():
         row("a", "zhang N=10", 3, 3, 2, 4),
         row("a", "icolorit N=0", 9, 9, 9, 9),
     ]
+    other = [{**r, "method": "b", "photos": r["photos"][::-1]} for r in rows]
+    mixed = [r for pair in zip(rows, other, strict=True) for r in pair]
+    assert [w for w in made_worse(mixed) if w["method"] == "a"] == made_worse(rows)
+    assert len(made_worse(mixed)) == 2 * len(made_worse(rows))
     assert made_worse(rows) == [
         {"method": "a", "protocol": "zhang N=1", "fewer": "zhang N=0", "share": 0.25},
         {"method": "a", "protocol": "zhang N=10", "fewer": "zhang N=1", "share": 0.5},

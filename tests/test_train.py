@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, run_python
 
-from hscaunet.checkpoints import load_checkpoint, load_training
+from hscaunet.checkpoints import load_checkpoint, load_training, save_training
 from hscaunet.recipes import RECIPES, learning_rate, step_seed
 from hscaunet.train import main
 
@@ -127,6 +127,12 @@ def test_augmentation_and_weight_decay_belong_to_the_recipe(photo_folder, tmp_pa
     sizes = {name: float(state["model"][key].norm()) for name, state in states.items()}
     assert sizes["decayed"] < sizes["plain"]
     assert not torch.equal(states["changed"]["model"][key], states["decayed"]["model"][key])
+    # Resumed with another decay, it is that one that counts.
+    out = tmp_path / "decayed"
+    resumed = ("--resume", "--images", "64", "--weight-decay", "5")
+    assert main(arguments(photo_folder, out, *resumed)) == 0
+    groups = load_training(out / "last.pt")["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [5.0, 0.0]
     # Killed and resumed, the changes are drawn as they would have been.
     out = tmp_path / "half"
     assert main(arguments(photo_folder, out, *common, *more, "--time-limit", "0")) == 0
@@ -135,6 +141,27 @@ def test_augmentation_and_weight_decay_belong_to_the_recipe(photo_folder, tmp_pa
     assert torch.equal(
         load_training(out / "last.pt")["model"][key], states["changed"]["model"][key]
     )
+
+
+def test_a_run_of_an_older_release_is_refused_in_a_sentence(photo_folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "8", "--grid-images", "0")) == 0
+    state = load_training(out / "last.pt")
+    whole = state["optimizer"]["param_groups"]
+    whole[:] = [{**whole[0], "params": [n for group in whole for n in group["params"]]}]
+    save_training(out / "last.pt", state)
+    more = ("--images", "16", "--grid-images", "0", "--resume")
+    assert main(arguments(photo_folder, out, *more)) == 1
+    assert "start a new run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [("--hue-share", "50"), ("--contrast", "nan"), ("--weight-decay", "-1")]
+)
+def test_changes_of_photos_have_limits(photo_folder, tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        main(arguments(photo_folder, tmp_path / "run", *option))
+    assert f"{option[0]} must" in capsys.readouterr().err
 
 
 def test_a_time_limit_stops_with_a_checkpoint(photo_folder, tmp_path):
