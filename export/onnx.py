@@ -90,7 +90,7 @@ def build_onnx(
 
     example = (torch.zeros(2, 4, 64, 96),)
     shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
-    proto = to_proto(fold(model), example, shapes, ["input"], "ab")
+    proto = to_proto(fold(model), example, shapes, ["input"], ["ab"])
     name_dimensions(proto, [["N", 4, "H", "W"]], ["N", 2, "H", "W"])
     if precision == "fp16":
         from export.precision import to_half
@@ -104,7 +104,11 @@ def build_onnx(
 
 
 def to_proto(
-    module: torch.nn.Module, example: tuple[Any, ...], shapes: Any, inputs: list[str], output: str
+    module: torch.nn.Module,
+    example: tuple[Any, ...],
+    shapes: Any,
+    inputs: list[str],
+    outputs: list[str],
 ) -> onnx.ModelProto:
     """Export a module with `OPSET`, as one clean model.
 
@@ -112,7 +116,8 @@ def to_proto(
     ----------
     example, shapes
         As ``torch.onnx.export`` takes them.
-    inputs, output : names
+    inputs, outputs : list of str
+        Their names.
     """
     import logging
     import warnings
@@ -129,7 +134,7 @@ def to_proto(
             dynamo=True,
             opset_version=OPSET,
             input_names=inputs,
-            output_names=[output],
+            output_names=outputs,
             dynamic_shapes=shapes,
             external_data=False,
             verbose=False,

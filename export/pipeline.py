@@ -119,20 +119,11 @@ def _resize(planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.matmul(_continued(planes, planes.ndim - 1), columns.transpose(0, 1))
 
 
-class Pipeline(nn.Module):
-    """The network between everything that it needs.
+class Before(nn.Module):
+    """What comes before the network."""
 
-    Parameters
-    ----------
-    net : HSCAUNet
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, photo: Tensor, hint: Tensor, mask: Tensor) -> Tensor:
-        """Colorize.
+    def forward(self, photo: Tensor, hint: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the network's input.
 
         Parameters
         ----------
@@ -147,13 +138,16 @@ class Pipeline(nn.Module):
 
         Returns
         -------
-        Tensor, shape (N, H, W, 3), uint8
+        x : Tensor, shape (N, 4, h, w)
+            See `runtime.layout`.
+        f : Tensor, shape (N, H, W)
+            Lab's f of the photo's Y.
         """
         # Cast before anything else, and back last: TensorRT has uint8 at its borders only.
         linear = linear_from_srgb(photo.float() / 255, torch)
         Y = sum(linear[..., i] * XYZ_FROM_RGB[1][i] for i in range(3))
         assert isinstance(Y, Tensor)
-        f = _f(Y)  # (N, H, W)
+        f = _f(Y)
         colors = linear_from_srgb(hint.float() / 255, torch)
         red, green, blue = colors.unbind(-1)
         _, a, b = lab_from_linear(red, green, blue, torch)
@@ -166,8 +160,30 @@ class Pipeline(nn.Module):
         x = torch.stack(
             [L / 100, *((v + 128) / 255 * given + neutral for v in (a, b)), given], dim=1
         )
-        ab = denormalize_ab(self.net(x)).clamp(-128, 127)
+        return x, f
+
+
+class After(nn.Module):
+    """What comes after the network."""
+
+    def forward(self, f: Tensor, ab: Tensor) -> Tensor:
+        """Make the photo of its lightness and the network's output.
+
+        Parameters
+        ----------
+        f : Tensor, shape (N, H, W)
+            Of `Before`.
+        ab : Tensor, shape (N, 2, h, w)
+            The network's output.
+
+        Returns
+        -------
+        Tensor, shape (N, H, W, 3), uint8
+        """
+        tall, wide, high, broad = f[0, :, 0], f[0, 0, :], ab[0, 0, :, 0], ab[0, 0, 0, :]
+        ab = denormalize_ab(ab).clamp(-128, 127)
         ab = _resize(ab, _enlarging(high, tall), _enlarging(broad, wide))
+        Y = _f_inverse(f)
         X, Z = _f_inverse(f + ab[:, 0] / 500), _f_inverse(f - ab[:, 1] / 200)
         planes = []
         for row in RGB_FROM_XYZ:
@@ -185,12 +201,13 @@ def build_pipeline(
     Returns
     -------
     onnx.ModelProto
-        Inputs `INPUTS`, output `OUTPUT`; see `Pipeline.forward`. All sizes are free.
+        Inputs `INPUTS`, output `OUTPUT`; see `Before.forward` and `After.forward`. All sizes are
+        free.
     """
     from torch.export import Dim
 
     from export.build import SMALLEST_PHOTO
-    from export.onnx import fold, name_dimensions, store_half, to_proto
+    from export.onnx import build_onnx, name_dimensions, store_half, to_proto
     from export.precision import to_half
 
     batch, tall, wide = (
@@ -204,12 +221,18 @@ def build_pipeline(
         torch.zeros(2, 64, 96, 3, dtype=torch.uint8),
         torch.zeros(2, 64, 96, dtype=torch.uint8),
     )
-    shapes = {
+    shapes: Any = {
         "photo": {0: batch, 1: tall, 2: wide},
         "hint": {0: batch, 1: high, 2: broad},
         "mask": {0: batch, 1: high, 2: broad},
     }
-    proto = to_proto(Pipeline(fold(model)), example, shapes, list(INPUTS), OUTPUT)
+    # Part by part, for the exporter's time grows with what it must know of sizes at each node.
+    before = to_proto(Before(), example, shapes, list(INPUTS), ["input", "f"])
+    network = build_onnx(model, metadata={})
+    example = (torch.zeros(2, 200, 300), torch.zeros(2, 2, 64, 96))
+    shapes = {"f": shapes["photo"], "ab": {0: batch, 2: high, 3: broad}}
+    after = to_proto(After(), example, shapes, ["f", "ab"], [OUTPUT])
+    proto = _join(before, network, after)
     photo: list[int | str] = ["N", "photo_H", "photo_W", 3]
     cells: list[int | str] = ["N", "H", "W", 3]
     name_dimensions(proto, [photo, cells, cells[:3]], photo)
@@ -220,6 +243,21 @@ def build_pipeline(
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
+
+
+def _join(before: Any, network: Any, after: Any) -> Any:
+    """One graph of the three, each output going into the input of the same name."""
+    from onnx import compose
+
+    parts = []
+    for prefix, part in (("before.", before), ("net.", network), ("after.", after)):
+        del part.graph.value_info[:]  # each part has its own names of sizes
+        del part.metadata_props[:]
+        parts.append(compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False))
+    joined = compose.merge_models(parts[0], parts[1], [("input", "input")])
+    joined = compose.merge_models(joined, parts[2], [("f", "f"), ("ab", "ab")])
+    del joined.opset_import[1:]  # three times the same
+    return joined
 
 
 def cases() -> dict[str, tuple[NDArray[np.uint8], Hints]]:

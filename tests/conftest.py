@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -87,6 +88,33 @@ def stir(model) -> None:  # type: ignore[no-untyped-def]
             module.running_mean.normal_(0, 0.1)
             module.running_var.copy_(torch.rand_like(module.running_var) + 0.2)
     model.eval()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exported_once() -> Iterator[None]:
+    """torch.onnx.export takes most of a minute a network: each is exported once in a session."""
+    import hashlib
+
+    import onnx
+
+    from export import onnx as module
+
+    real, kept = module.to_proto, {}
+
+    def to_proto(network, example, *more):  # type: ignore[no-untyped-def]
+        state = hashlib.sha256(repr((network, [tuple(e.shape) for e in example], more)).encode())
+        for name, value in network.state_dict().items():
+            state.update(name.encode() + value.contiguous().numpy().tobytes())
+        key = state.digest()
+        if key not in kept:
+            kept[key] = real(network, example, *more)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(kept[key])
+        return copy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "to_proto", to_proto)
+        yield
 
 
 @pytest.fixture(scope="session")
