@@ -12,7 +12,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -79,17 +81,9 @@ def measure_quality(
 def measure_speed(paths: Sequence[Path], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of one 256 x 256 picture: the median for each file in each engine that is there.
 
-    One is open at a time, for waiting threads of another take the cores; all take turns, round by
-    round.
+    Each is opened in a process of its own, for what another engine leaves behind (waiting threads,
+    cores it bound itself to) slows the next; all take turns, round by round.
     """
-    import numpy as np
-
-    from runtime import Colorizer
-    from runtime.errors import ColorizationError
-
-    rng = np.random.default_rng(0)
-    x = rng.random((1, 4, 256, 256), np.float32)
-    x[:, 3] = x[:, 3] < 0.005
     rows: list[dict[str, Any]] = []
     times: list[list[float]] = []
     for turn in range(ROUNDS):
@@ -99,22 +93,38 @@ def measure_speed(paths: Sequence[Path], repeats: int) -> list[dict[str, Any]]:
                 times.append([])
             elif not times[i]:
                 continue
-            try:
-                colorizer = Colorizer(path, backend=backend, device="cpu")
-            except ColorizationError as error:
-                rows[i]["precision"] = str(error)
-                continue
-            rows[i]["precision"] = colorizer.precision
-            with colorizer:
-                for run in range(2 + -(-repeats // ROUNDS)):
-                    began = time.perf_counter()
-                    colorizer.raw(x)
-                    if run >= 2:  # the first two settle kernels and memory
-                        times[i].append(time.perf_counter() - began)
+            # A new pool is a new process.
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                work = pool.submit(_timed, path, backend, -(-repeats // ROUNDS))
+                rows[i]["precision"], seconds = work.result()
+            times[i] += seconds
     for row, seconds in zip(rows, times, strict=True):
         if seconds:
             row["ms"] = median(seconds) * 1e3
     return rows
+
+
+def _timed(path: Path, backend: str, runs: int) -> tuple[str, list[float]]:
+    """The precision and the seconds of each run; why not, and none, if it cannot be opened."""
+    import numpy as np
+
+    from runtime import Colorizer
+    from runtime.errors import ColorizationError
+
+    rng = np.random.default_rng(0)
+    x = rng.random((1, 4, 256, 256), np.float32)
+    x[:, 3] = x[:, 3] < 0.005
+    seconds = []
+    try:
+        with Colorizer(path, backend=backend, device="cpu") as colorizer:
+            for run in range(2 + runs):
+                began = time.perf_counter()
+                colorizer.raw(x)
+                if run >= 2:  # the first two settle kernels and memory
+                    seconds.append(time.perf_counter() - began)
+            return colorizer.precision, seconds
+    except ColorizationError as error:
+        return str(error), []
 
 
 def measure_layers(

@@ -36,7 +36,7 @@ def test_hint_image_and_mask_are_the_published_test_format(tmp_path):
     options = ["--hint-image", str(tmp_path / "i.png"), "--hint-mask", str(tmp_path / "m.png")]
     out = tmp_path / "o.png"
     assert main([str(tmp_path / "g.png"), *options, "-o", str(out)]) == 0
-    expected = Colorizer().colorize(grey, Hints.from_image(rgb, mask))
+    expected = Colorizer().colorize(np.dstack([grey] * 3), Hints.from_image(rgb, mask))
     assert np.array_equal(read_image(out), expected)
 
 
