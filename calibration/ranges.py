@@ -125,8 +125,9 @@ def _one_pass(
             calibrate_method=CalibrationMethod[_NAMES[method]],
             extra_options={"symmetric": True, "percentile": PERCENTILE},
         )
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+        if not largest:
+            session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = calibrator.infer_session.get_inputs()[0].name
     seen = hashlib.sha256()
     if largest:
         # A tensor that is zero throughout has no histogram, and its range is known.

@@ -92,8 +92,13 @@ class HintGrid(nn.Module):
         Tensor, shape (N, 2, H, W)
             ab everywhere, on the scale of the input.
         """
-        start, change = self.steps(L, ab, mask)
-        return start if change is None else start + self.diffusion.share.sigmoid() * change
+        return self.mix(*self.steps(L, ab, mask))
+
+    def mix(self, start: Tensor, change: Tensor | None, logit: Tensor | float = 0.0) -> Tensor:
+        """What `steps` gives, together: the learned share of the change, moved by a logit."""
+        if self.diffusion is None or change is None:
+            return start
+        return start + (self.diffusion.share + logit).sigmoid() * change
 
     def steps(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """The pyramid's interpolation, and what diffusion would change of it.

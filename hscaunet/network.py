@@ -200,7 +200,7 @@ class HSCAUNet(nn.Module):
         hint, mask = centred_hints(x)
         with _full_precision(x):
             start, change = self.grid.steps(x[:, 0:1], hint, mask)
-            base = start if change is None else start + self.grid.diffusion.share.sigmoid() * change
+            base = self.grid.mix(start, change)
         # At a hint its own colour, so that the network sees what the interpolation lacks there.
         planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * mask)), mask]
         if change is not None:
@@ -209,7 +209,7 @@ class HSCAUNet(nn.Module):
         with _full_precision(x):
             given = given.to(x.dtype)
             if change is not None:  # how much of it, pixel by pixel
-                base = start + (self.grid.diffusion.share + given[:, 2:3]).sigmoid() * change
+                base = self.grid.mix(start, change, given[:, 2:3])
             return base + _GIVEN_GAIN * given[:, :2] + NEUTRAL
 
     def interpolate(self, x: Tensor) -> Tensor:

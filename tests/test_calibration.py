@@ -392,13 +392,13 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
     bad = "up3.conv.double_conv.3.weight"
     (node,) = [n for n, w in nodes.items() if w == bad]
     (made,) = [n for n in graph.graph.node if n.name == node]
-    spoiled = {**measured, made.input[0]: (-0.01, 0.01)}
+    spoiled = {**measured, made.input[0]: (-0.001, 0.001)}
     # These weights are random; so the truth is what they make of it in fp32.
     run = onnxruntime_run(graph)
     photos = [replace(case, truth=picture(run, case)) for case in some_cases(squares[:2])]
     losses = rank(graph, spoiled, nodes, photos)
     assert losses[0].weight == bad
-    assert losses[0].error > 2 * losses[1].error
+    assert losses[0].error > 3 * losses[1].error
     left, _, steps = search(graph, measured, nodes, photos, budget=100.0)
     assert (len(left), len(steps)) == (21, 1), "within the budget nothing stays in float"
     good = steps[0][1]
