@@ -46,7 +46,8 @@ def save_training(path: str | os.PathLike[str], state: Mapping[str, Any]) -> Non
     write_atomically(path, buffer.getvalue())
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote; a foreign file runs no code."""
     try:
         # weights_only: a foreign pickle must not run code.
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -69,7 +70,7 @@ def load_training(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelError
         If it is missing, cut short, or not a training checkpoint of this version.
     """
-    return _check_training(_read_torch(Path(path)), path)
+    return _check_training(read_torch(Path(path)), path)
 
 
 def _check_training(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
     ModelError
         If it is not such a state dict.
     """
-    state: Any = _read_torch(Path(source)) if isinstance(source, str | os.PathLike) else source
+    state: Any = read_torch(Path(source)) if isinstance(source, str | os.PathLike) else source
     for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -150,8 +151,8 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's configuration as a file has it: those of before 2026-11-26 have no diffusion."""
-    return {"diffuse": False, **config}
+    """A network's configuration as a file has it: older ones lack diffusion or a prior."""
+    return {"diffuse": False, "prior": False, **config}
 
 
 def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> HSCAUNet:
@@ -184,7 +185,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     if path.suffix == ".safetensors":
         return _load_release(path)
-    state = _read_torch(path)
+    state = read_torch(path)
     if isinstance(state, dict) and state.get("format") == TRAINING_FORMAT:
         _check_training(state, path)
         model = _build(state["config"], state["ema"], path)

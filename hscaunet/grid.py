@@ -100,7 +100,14 @@ class HintGrid(nn.Module):
             return start
         return start + (self.diffusion.share + logit).sigmoid() * change
 
-    def steps(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def steps(
+        self,
+        L: Tensor,
+        ab: Tensor,
+        mask: Tensor,
+        guess: Tensor | None = None,
+        doubt: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """The pyramid's interpolation, and what diffusion would change of it.
 
         Parameters
@@ -111,6 +118,11 @@ class HintGrid(nn.Module):
             Centred: 0 is colourless. Only its values under `mask` count.
         mask : Tensor, shape (N, 1, H, W)
             1 where there is a hint, else 0.
+        guess : Tensor, shape (N, 2, H, W), optional
+            ab where no hint says otherwise, on the same scale; 0 unless given.
+        doubt : Tensor, shape (N, 1, H / 4, W / 4), optional
+            By how much a hint's colour fades towards the guess there, from level to level; not at
+            all unless given.
 
         Returns
         -------
@@ -119,15 +131,27 @@ class HintGrid(nn.Module):
         change : Tensor or None
             Of the same shape; None without diffusion.
         """
-        result: Tensor | None = None
+        start = self.start(L, ab, mask, guess, doubt)
+        return start, None if self.diffusion is None else self.diffusion(L, start, ab, mask)
+
+    def start(
+        self,
+        L: Tensor,
+        ab: Tensor,
+        mask: Tensor,
+        guess: Tensor | None = None,
+        doubt: Tensor | None = None,
+    ) -> Tensor:
+        """The first of `steps`' results."""
+        result = guess
         for one in self.passes:
             lacking = ab if result is None else ab - result
-            found = one(L, lacking, mask)
+            found = one(L, lacking, mask, doubt)
             if self.log_epsilon is not None:
                 found = guided_filter(L, found, self.radius, self.log_epsilon.exp())
             result = found if result is None else result + found
         assert result is not None
-        return result, None if self.diffusion is None else self.diffusion(L, result, ab, mask)
+        return result
 
 
 class _Pass(nn.Module):
@@ -168,8 +192,8 @@ class _Pass(nn.Module):
         row = torch.stack([side, torch.ones_like(side), side])
         return self._bin_kernel(level)[:, :, None, None] * (row[:, None] * row[None, :])
 
-    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
-        """See `HintGrid.forward`."""
+    def forward(self, L: Tensor, ab: Tensor, mask: Tensor, doubt: Tensor | None = None) -> Tensor:
+        """See `HintGrid.steps`."""
         share = self.weights(L)
         # Splat into cells of 4 px, the planes of W, A_a and A_b one after the other, then sum
         # on to cells of 8 ... 64 px. avg_pool2d, unlike a sum, exports as one node.
@@ -180,10 +204,15 @@ class _Pass(nn.Module):
         ]
         cells = torch.stack(pooled, 1).flatten(0, 1)  # (3N, K, H / 4, W / 4)
         pyramid = [cells]
+        # What a level's own prior weighs: more where a hint says little, and then it is nothing.
+        fades = [1.0 if doubt is None else 1 + doubt[:, :, None]]
         for _ in range(self.levels - 1):
             # One more row and column of zeros make the size round up; they add nothing.
             cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 2
             pyramid.append(cells)
+            if doubt is not None:
+                doubt = F.avg_pool2d(F.pad(doubt, (0, 1, 0, 1)), 2)
+                fades.append(1 + doubt[:, :, None])
 
         whole = cells.sum((2, 3), keepdim=True)
         count, total = self._split(whole)
@@ -193,13 +222,14 @@ class _Pass(nn.Module):
         count, total = self._split(spread)
         weight = self.log_lambda[0].exp() / _LARGEST_SIDE
         estimate = (total + weight * estimate) / (count + weight)
-        for level, cells in enumerate(reversed(pyramid), start=1):
+        levels = zip(reversed(pyramid), reversed(fades), strict=True)
+        for level, (cells, fade) in enumerate(levels, start=1):
             count, total = self._split(F.conv2d(cells, self._cell_kernel(level), padding=1))
             if level > 1:
                 estimate = self._enlarge(estimate, 2)
                 estimate = estimate[..., : cells.shape[2], : cells.shape[3]]
             weight = self.log_lambda[level].exp() / (2 * _LARGEST_SIDE >> level)
-            estimate = (total + weight * estimate) / (count + weight)
+            estimate = (total + weight * estimate) / (count + weight * fade)
         fine = self._enlarge(estimate, 4)
         return (fine * share[:, None]).sum(2)
 

@@ -90,4 +90,7 @@ def picture_loss(L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float
     ours = rgb_from_lab(L * 100, denormalize_ab(predicted))
     theirs = rgb_from_lab(L * 100, denormalize_ab(truth))
     error = (ours - theirs).square().mean((1, 2, 3))
-    return ((error + _UNSEEN).log() + ssim_weight * (1 - ssim(ours, theirs))).mean()
+    loss = (error + _UNSEEN).log()
+    if ssim_weight:
+        loss = loss + ssim_weight * (1 - ssim(ours, theirs))
+    return loss.mean()

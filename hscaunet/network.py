@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hscaunet.attention import ChannelAttention, HintAttention, SpatialAttention
 from hscaunet.grid import HintGrid
+from hscaunet.prior import Prior
 from runtime.layout import MULTIPLE, NEUTRAL
 
 Form = Literal["published", "guided"]
@@ -116,6 +117,8 @@ class HSCAUNet(nn.Module):
         Bins of the guided form's interpolation.
     diffuse : bool
         Whether the guided form's interpolation ends with `hscaunet.diffusion.Diffusion`.
+    prior : bool
+        Whether the guided form's interpolation starts from `hscaunet.prior.Prior`.
 
     Raises
     ------
@@ -135,6 +138,7 @@ class HSCAUNet(nn.Module):
         channel_attention: Literal["cbam", "spatial"] = "cbam",
         bins: int = 16,
         diffuse: bool = True,
+        prior: bool = True,
     ) -> None:
         super().__init__()
         if form not in ("published", "guided"):
@@ -152,6 +156,7 @@ class HSCAUNet(nn.Module):
             bins,
         )
         self.diffuse = diffuse and form == "guided"
+        self.prior = Prior() if prior and form == "guided" else None
         self.inc = DoubleConv(6 if self.diffuse else 4, width)
         self.down1 = Down(width, 2 * width)
         self.down2 = Down(2 * width, 4 * width)
@@ -176,6 +181,7 @@ class HSCAUNet(nn.Module):
             "channel_attention": self.channel_attention,
             "bins": self.bins,
             "diffuse": self.diffuse,
+            "prior": self.prior is not None,
         }
 
     def forward(self, x: Tensor) -> Tensor:
@@ -198,8 +204,8 @@ class HSCAUNet(nn.Module):
         if self.form == "published":
             return self.unet(x, x[:, 1:3])
         hint, mask = centred_hints(x)
+        start, change = self._start(x)
         with _full_precision(x):
-            start, change = self.grid.steps(x[:, 0:1], hint, mask)
             base = self.grid.mix(start, change)
         # At a hint its own colour, so that the network sees what the interpolation lacks there.
         planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * mask)), mask]
@@ -212,8 +218,31 @@ class HSCAUNet(nn.Module):
                 base = self.grid.mix(start, change, given[:, 2:3])
             return base + _GIVEN_GAIN * given[:, :2] + NEUTRAL
 
+    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the interpolation gives before and by diffusion (`HintGrid.steps`)."""
+        L, (hint, mask) = x[:, 0:1], centred_hints(x)
+        guess, doubt = (None, None) if self.prior is None else self.prior(L, hint, mask)
+        with _full_precision(x):
+            return self.grid.steps(L, hint, mask, guess, doubt)
+
+    def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""
+        return self._guesses(x)[:2]
+
+    def starts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `guesses`, the first of them with what the pyramid adds to it."""
+        guess, alone, doubt = self._guesses(x)
+        with _full_precision(x):
+            return self.grid.start(x[:, 0:1], *centred_hints(x), guess, doubt), alone
+
+    def _guesses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.prior is not None
+        alone, coefficients, doubt = self.prior.parts(x[:, 0:1], *centred_hints(x))
+        guess = self.prior.paint(x[:, 0:1], coefficients)
+        return guess, self.prior.wide(alone), doubt.exp()
+
     def interpolate(self, x: Tensor) -> Tensor:
-        """The guided form's starting point: centred ab, (N, 2, H, W), from the hints alone."""
+        """What the hints alone say: centred ab, (N, 2, H, W); only 41 numbers are trained."""
         with _full_precision(x):
             return self.grid(x[:, 0:1], *centred_hints(x))
 

@@ -28,8 +28,10 @@ class Recipe:
         Share of the steps whose crops show twice the side, averaged down. Where most photos are
         smaller than that, no step does.
     grid_images : int
-        The guided form learns its interpolation alone on the first so many photos, then the
-        network with the interpolation held.
+        The guided form learns its interpolation alone on the first so many photos.
+    guess_images, prior_images : int
+        Then its prior: what that makes of the hints by itself on so many photos, and with the
+        interpolation on so many more. On the rest the U-Net learns, and all that is held.
     images : int
         Photos to see in all.
     cooldown : int, optional
@@ -56,6 +58,8 @@ class Recipe:
     size: int = 256
     shrink_share: float = 0.0
     grid_images: int = 0
+    guess_images: int = 0
+    prior_images: int = 0
     images: int = 0
     cooldown: int | None = None
     epochs: tuple[tuple[int, float], ...] = ()
@@ -88,9 +92,11 @@ RECIPES = {
         dense_share=0.3,
         shrink_share=0.5,
         grid_images=4000,
+        guess_images=80000,
+        prior_images=40000,
     ),
 }
-_GRID_LR = 0.02
+_GRID_LR, _GUESS_LR, _PRIOR_LR = 0.02, 2e-3, 1e-3
 _WARM_IMAGES = 1000
 
 
@@ -102,7 +108,13 @@ def learning_rate(recipe: Recipe, seen: int, photos: int) -> float:
     if seen < recipe.grid_images:
         left = 1 - seen / recipe.grid_images
         return _GRID_LR * min(1.0, 2 * left)
-    warm = min(1.0, (seen - recipe.grid_images + recipe.batch) / _WARM_IMAGES)
+    since = seen - recipe.grid_images
+    for images, rate in ((recipe.guess_images, _GUESS_LR), (recipe.prior_images, _PRIOR_LR)):
+        if since < images:
+            warm = min(1.0, (since + recipe.batch) / _WARM_IMAGES)
+            return rate * warm * min(1.0, 3 * (1 - since / images))
+        since -= images
+    warm = min(1.0, (since + recipe.batch) / _WARM_IMAGES)
     cool = (recipe.images - seen) / recipe.cooldown if recipe.cooldown else 1.0
     return recipe.lr * warm * min(1.0, cool)
 

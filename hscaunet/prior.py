@@ -1,0 +1,190 @@
+"""A first guess of the colours from what is in the picture, and which hints concern what.
+
+Three things come out of the features of `hscaunet.backbone`: colours without any hint; colours
+carried from each hint to what looks like the place where it lies, wherever that is in the picture;
+and how little a hint says about a place, by which its colour fades. `hscaunet.grid` then
+interpolates what the hints still lack.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hscaunet.backbone import CHANNELS, Backbone
+
+# Colours spread over a few hundredths of the 0..1 scale; inside they are numbers near 1.
+_GAIN = 10.0
+# Hints are gathered in so many cells each way, whatever the size: what compares every place with
+# every cell would else grow with the square of the area. 16 px at 256x256.
+_LATTICE = 16
+_WHOLE = 32.0  # length of a side, in the unit of the reach
+_SLOPE = 4.0  # the same for how they change with L
+
+
+def _enlarge(x: Tensor, like: Tensor, factor: int = 2) -> Tensor:
+    """Bilinear, cut to the size of `like`: an odd size was rounded up when it was halved."""
+    x = F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return x[..., : like.shape[2], : like.shape[3]]
+
+
+def _lattice(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of lines (length, 1), and which of `_LATTICE` equal parts each lies in, 0 or 1.
+
+    The whole length is `_WHOLE`.
+    """
+    line = torch.arange(length, device=like.device, dtype=like.dtype)[:, None]
+    part = torch.arange(_LATTICE, device=like.device, dtype=like.dtype)
+    inside = (((line + 0.5) * (_LATTICE / length)).floor() == part).to(like.dtype)
+    return line * (_WHOLE / length), inside
+
+
+class _Conv(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Prior(nn.Module):
+    """See the module's text.
+
+    Parameters
+    ----------
+    width : int
+        Channels at 1/8 of the size.
+    heads, depth : int
+        Of the comparison of places: numbers of embeddings, and of each one's dimensions.
+    """
+
+    position: Tensor
+
+    def __init__(self, width: int = 96, heads: int = 4, depth: int = 12) -> None:
+        super().__init__()
+        self.heads, self.depth = heads, depth
+        self.backbone = Backbone()
+        quarter, eighth, sixteenth, last = CHANNELS
+        self.reduce4 = nn.Conv2d(quarter, 24, 1)
+        self.reduce8 = nn.Conv2d(eighth, width, 1)
+        self.reduce16 = nn.Conv2d(sixteenth, width, 1)
+        self.reduce32 = nn.Conv2d(last, width, 1)
+        self.whole = nn.Conv2d(last, width, 1)
+        self.join = nn.Sequential(
+            nn.BatchNorm2d(width), nn.ReLU(inplace=True), _Conv(width, width), _Conv(width, width)
+        )
+        self.guess = nn.Conv2d(width, 2, 1)
+        self.embed = nn.Conv2d(width, heads * depth, 1)
+        self.doubt = nn.Conv2d(width, heads, 1)
+        self.log_reach = nn.Parameter(torch.linspace(-1.0, -3.5, heads))  # 1 / distance in cells
+        inner = 2 + 3 * heads + 3 + 3
+        self.mix = nn.Sequential(_Conv(width + inner, width), _Conv(width, width))
+        self.fine = nn.Sequential(_Conv(width + 24 + 2, 48), _Conv(48, 48))
+        self.out = nn.Conv2d(48, 5, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.out.bias[4] = -3.0
+            self.doubt.weight.mul_(0.1)
+            self.doubt.bias.fill_(-2.0)
+            self.guess.weight.mul_(0.1)
+
+    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Guess.
+
+        Parameters
+        ----------
+        L, ab, mask : Tensor
+            See `hscaunet.grid.HintGrid.steps`.
+
+        Returns
+        -------
+        guess : Tensor, shape (N, 2, H, W)
+            ab, centred.
+        doubt : Tensor, shape (N, 1, H / 4, W / 4)
+            See `hscaunet.grid.HintGrid.steps`.
+        """
+        _, coefficients, doubt = self.parts(L, ab, mask)
+        return self.paint(L, coefficients), doubt.exp()
+
+    @staticmethod
+    def paint(L: Tensor, coefficients: Tensor) -> Tensor:
+        """Colours at full size: what a place's mean L has, and how they change with L there."""
+        mean = F.avg_pool2d(L, 4)
+        wide = F.interpolate(torch.cat([coefficients, mean], 1), scale_factor=4.0, mode="bilinear")
+        level, slope, mean = wide.split(2, 1)
+        return (level + _SLOPE * slope * (L - mean)) / _GAIN
+
+    @staticmethod
+    def wide(alone: Tensor) -> Tensor:
+        """The guess without hints, (N, 2, H / 8, W / 8), as centred ab at full size."""
+        return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
+
+    def parts(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The guess without hints (see `wide`), coefficients of that with them, doubt's log."""
+        f4, f8, f16, f32 = self.backbone(L)
+        x = self.reduce16(f16) + _enlarge(self.reduce32(f32), f16)
+        x = self.reduce8(f8) + _enlarge(x, f8)
+        x = self.join(x + self.whole(f32.mean((2, 3), keepdim=True)))
+        guess, embedded, doubt = self.guess(x), self.embed(x), self.doubt(x)
+        with torch.autocast(L.device.type, enabled=False):
+            guess = guess.float()
+            planes = torch.cat([mask, _GAIN * ab * mask], 1)
+            cells = F.avg_pool2d(planes, 8) * 64
+            carried, seen = self.carry(embedded.float(), doubt.float(), guess, cells)
+            count = cells[:, :1]
+            here = cells[:, 1:] / count.clamp_min(1.0)
+            whole = cells.sum((2, 3), keepdim=True)
+            mean = (whole[:, 1:] / whole[:, :1].clamp_min(1.0)).expand_as(here)
+            known = torch.cat(
+                [
+                    guess,
+                    carried,
+                    seen,
+                    here - guess * (count > 0),
+                    (count + 1).log() / 4,
+                    mean,
+                    ((whole[:, :1] + 1).log() / 8).expand_as(count),
+                ],
+                1,
+            )
+        x = self.mix(torch.cat([x, known.to(x.dtype)], 1))
+        fine = torch.cat([_enlarge(x, f4), self.reduce4(f4), _enlarge(guess.to(x.dtype), f4)], 1)
+        out = self.out(self.fine(fine)).float()
+        level = out[:, :2] + _enlarge(guess, f4)
+        return guess, torch.cat([level, out[:, 2:4]], 1), out[:, 4:]
+
+    def carry(
+        self, embedded: Tensor, doubt: Tensor, guess: Tensor, cells: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the hints say against the guess, carried to each place by likeness.
+
+        A mean of what they say, each weighted by ``n exp(-|e_here - e_there|^2)`` (n pixels of
+        hints lie there), and by `doubt` for nothing at all.
+        """
+        height, width = guess.shape[2:]
+        (y, rows), (x, columns) = _lattice(height, guess), _lattice(width, guess)
+        count = cells[:, :1]
+        lacks = cells[:, 1:] - guess * count
+        planes = torch.cat([count, lacks, y * count, x.mT * count, embedded * count], 1)
+        gathered = (rows.mT @ planes @ columns).flatten(2)  # (N, planes, cells of the lattice)
+        count, means = gathered[:, :1], gathered[:, 1:] / gathered[:, :1].clamp_min(1e-3)
+        lacks, there_y, there_x, there = means.split([2, 1, 1, means.shape[1] - 4], 1)
+        # n exp(-|e - e'|^2 - d^2): the embeddings' part as one product.
+        q = embedded.flatten(2).unflatten(1, (self.heads, self.depth))
+        k = there.unflatten(1, (self.heads, self.depth))
+        log_count = (count + 1e-12).log()[:, :, None]
+        own = log_count - k.square().sum(2, keepdim=True)
+        q = torch.cat([2 * q, torch.ones_like(q[:, :, :1]), -q.square().sum(2, keepdim=True)], 2)
+        k = torch.cat([k, own, torch.ones_like(own)], 2)
+        likeness = (q.mT @ k).unflatten(2, (height, width))  # (N, heads, H, W, cells)
+        reach = self.log_reach.exp()[:, None, None]
+        down = ((y - there_y)[:, None] * reach).square()
+        across = ((x - there_x)[:, None] * reach).square()
+        weight = (likeness - down[:, :, :, None] - across[:, :, None]).exp().flatten(2, 3)
+        value = torch.cat([lacks, torch.ones_like(count)], 1).mT[:, None]
+        sums = (weight @ value).mT.unflatten(3, (height, width))
+        shares = sums / (sums[:, :, 2:] + doubt.exp()[:, :, None])
+        return shares[:, :, :2].flatten(1, 2), shares[:, :, 2]
