@@ -205,14 +205,14 @@ class _Pass(nn.Module):
         cells = torch.stack(pooled, 1).flatten(0, 1)  # (3N, K, H / 4, W / 4)
         pyramid = [cells]
         # What a level's own prior weighs: more where a hint says little, and then it is nothing.
-        fades = [1.0 if doubt is None else 1 + doubt[:, :, None]]
+        fades: list[Tensor | float] = [1.0 if doubt is None else 1 + doubt[:, :, None]]
         for _ in range(self.levels - 1):
             # One more row and column of zeros make the size round up; they add nothing.
             cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 2
             pyramid.append(cells)
             if doubt is not None:
                 doubt = F.avg_pool2d(F.pad(doubt, (0, 1, 0, 1)), 2)
-                fades.append(1 + doubt[:, :, None])
+            fades.append(1.0 if doubt is None else 1 + doubt[:, :, None])
 
         whole = cells.sum((2, 3), keepdim=True)
         count, total = self._split(whole)

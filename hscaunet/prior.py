@@ -83,13 +83,14 @@ class Prior(nn.Module):
         self.mix = nn.Sequential(_Conv(width + inner, width), _Conv(width, width))
         self.fine = nn.Sequential(_Conv(width + 24 + 2, 48), _Conv(48, 48))
         self.out = nn.Conv2d(48, 5, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
+        with torch.no_grad():  # untrained, it guesses no colour
+            self.out.weight.zero_()
+            self.out.bias.zero_()
             self.out.bias[4] = -3.0
             self.doubt.weight.mul_(0.1)
             self.doubt.bias.fill_(-2.0)
-            self.guess.weight.mul_(0.1)
+            self.guess.weight.zero_()
+            self.guess.bias.zero_()
 
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Guess.

@@ -92,11 +92,12 @@ def test_both_forms_learn(form):
 
 def test_an_untrained_guided_network_is_its_interpolation():
     torch.manual_seed(0)
-    model = HSCAUNet(4, "guided").eval()
+    model = HSCAUNet(4, "guided", prior=False).eval()
     x = random_input()
     assert torch.equal(model(x), model.interpolate(x) + NEUTRAL)
     x[:, 1:3], x[:, 3] = NEUTRAL, 0
     assert torch.equal(model(x), torch.full_like(x[:, :2], NEUTRAL))
+    assert torch.equal(HSCAUNet(4, "guided").eval()(x), torch.full_like(x[:, :2], NEUTRAL))
 
 
 def test_the_guided_network_ignores_what_lies_outside_the_mask():
@@ -213,7 +214,7 @@ def test_the_network_chooses_how_much_is_diffused():
     x = random_input()
     L, (hint, mask) = x[:, :1], centred_hints(x)
     with torch.no_grad():
-        start, change = model.grid.steps(L, hint, mask)
+        start, change = model.grid.steps(L, hint, mask, *model.prior(L, hint, mask))
         for logit, share in ((-40.0, 0.0), (40.0, 1.0)):
             model.outc.conv.bias[2] = logit
             assert torch.allclose(model(x), start + share * change + NEUTRAL, atol=1e-6)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import signal
 import subprocess
@@ -8,16 +9,19 @@ import pytest
 import torch
 from conftest import ROOT, run_python
 
-from hscaunet.checkpoints import load_checkpoint, load_training, save_training
+from hscaunet.backbone import find_backbone, read_backbone
+from hscaunet.checkpoints import load_checkpoint, load_training, save_release, save_training
+from hscaunet.network import HSCAUNet
 from hscaunet.recipes import RECIPES, learning_rate, step_seed
 from hscaunet.train import main
 
 
 def arguments(data, out, *more):
+    prior = () if "--prior" in more or "--backbone" in more else ("--no-prior",)
     return [
         *("--data", str(data), "--out", str(out), "--width", "4", "--batch", "4", "--size", "32"),
         *("--device", "cpu", "--grid-images", "16", "--seed", "5", "--threads", "1"),
-        *more,
+        *(*prior, *more),
     ]
 
 
@@ -113,6 +117,50 @@ def test_the_interpolation_learns_first_then_is_held(photo_folder, tmp_path):
     assert not torch.equal(first["model"]["grid.passes.1.log_lambda"], torch.full((6,), 0.2).log())
 
 
+def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder, tmp_path):
+    out = tmp_path / "run"
+    phases = ("--grid-images", "4", "--guess-images", "8", "--prior-images", "8", "--prior")
+    states = []
+    for images in ("4", "12", "20", "28"):
+        more = ("--images", images, *phases, *(("--resume",) if states else ()))
+        assert main(arguments(photo_folder, out, *more)) == 0
+        states.append(load_training(out / "last.pt")["model"])
+
+    def moved(part):
+        names = [n for n in states[0] if n.startswith(part) and n.endswith(("weight", "bias"))]
+        pairs = itertools.pairwise(states)
+        return [any(not torch.equal(a[n], b[n]) for n in names) for a, b in pairs]
+
+    assert moved("prior.mix") == [True, True, False]
+    assert moved("prior.backbone") == [False, False, False]
+    assert moved("up1.") == [False, False, True]
+    # What is held keeps its statistics too.
+    key = "prior.mix.0.1.running_mean"
+    assert not torch.equal(states[0][key], states[1][key])
+    assert torch.equal(states[2][key], states[3][key])
+    backbone = read_backbone(find_backbone())
+    assert all(torch.equal(v, states[3][f"prior.backbone.{k}"]) for k, v in backbone.items())
+
+
+def test_a_prior_is_added_to_a_network_that_has_none(photo_folder, tmp_path, capsys):
+    old = HSCAUNet(4, "guided", prior=False)
+    save_release(tmp_path / "old.safetensors", old, {"images_seen": 0})
+    common = ("--images", "4", "--guess-images", "4", "--init", str(tmp_path / "old.safetensors"))
+    assert main(arguments(photo_folder, tmp_path / "plain", *common)) == 0
+    assert not load_training(tmp_path / "plain" / "last.pt")["config"]["prior"]
+    assert main(arguments(photo_folder, tmp_path / "run", *common, "--prior")) == 0
+    assert load_training(tmp_path / "run" / "last.pt")["config"]["prior"]
+    assert main(arguments(photo_folder, tmp_path / "run", "--resume")) == 1
+    assert "--no-prior does not fit the run" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_backbone_is_refused(photo_folder, tmp_path, capsys, tiny_checkpoint):
+    more = ("--images", "4", "--prior", "--backbone")
+    for i, path in enumerate((tiny_checkpoint, tmp_path / "none.pth")):
+        assert main(arguments(photo_folder, tmp_path / f"run{i}", *more, str(path))) == 1
+        assert str(path) in capsys.readouterr().err
+
+
 def test_augmentation_and_weight_decay_belong_to_the_recipe(photo_folder, tmp_path):
     more = ("--hue-share", "0.5", "--contrast", "0.2", "--weight-decay", "0.1")
     common = ("--images", "48", "--grid-images", "0")
@@ -178,6 +226,11 @@ def test_the_published_schedule_and_the_cooldown():
     from dataclasses import replace
 
     clicks = replace(RECIPES["clicks"], images=100_000, cooldown=20_000, grid_images=0)
+    prior = replace(clicks, guess_images=30_000, prior_images=15_000)
+    rates = [learning_rate(prior, seen, 1) for seen in (15_000, 25_000, 31_000, 42_500, 50_000)]
+    assert rates == pytest.approx([2e-3, 1e-3, 1e-3, 5e-4, 1e-3])
+    assert learning_rate(prior, 30_000, 1) < 1e-4
+    clicks = replace(clicks, guess_images=0, prior_images=0)
     assert learning_rate(clicks, 50_000, 1) == clicks.lr
     assert learning_rate(clicks, 90_000, 1) == pytest.approx(clicks.lr / 2)
     assert learning_rate(clicks, 0, 1) < clicks.lr / 10
@@ -220,6 +273,7 @@ def test_the_published_recipe_trains_the_published_form(photo_folder, tmp_path):
 def test_fine_tuning_takes_the_network_of_its_weights(photo_folder, tmp_path, tiny_checkpoint):
     common = ["--data", str(photo_folder), "--batch", "4", "--size", "32", "--images", "8"]
     common += ["--device", "cpu", "--grid-images", "0", "--init", str(tiny_checkpoint)]
+    common += ["--guess-images", "0", "--prior-images", "0"]
     assert main([*common, "--out", str(tmp_path / "run")]) == 0
     state = load_training(tmp_path / "run" / "last.pt")
     assert state["config"]["width"] == 8
