@@ -28,6 +28,9 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 # Weights by which the first and the last convolution of the U-Net are found in any export.
 _FIRST, _LAST = "inc.double_conv.0.weight", "outc.conv.weight"
 
+# What stands between two convolutions of the prior: in half precision where all its values are.
+_BETWEEN = {"Add", "Clip", "Pad", "Relu"}
+
 # Of these only the first input holds values; the others are sizes and scales of fixed types.
 _ONE_VALUE = {"Resize", "Slice", "Expand", "Reshape"}
 
@@ -121,7 +124,7 @@ def _settle_nodes(proto: onnx.ModelProto) -> None:
 
 
 def half_nodes(proto: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that half precision serves: the U-Net, and all convolutions.
+    """Names of the nodes that half precision serves: the U-Net, all convolutions, what joins them.
 
     What leads to the U-Net stays in float: Lab, the interpolation's sums over hints, quotients and
     variances. So does what follows: the sum with the interpolation, and Lab again.
@@ -155,7 +158,12 @@ def half_nodes(proto: onnx.ModelProto) -> set[str]:
 
     first, last = with_weight(_FIRST), with_weight(_LAST)
     unet = leading_to(last) - leading_to(first) | {first.name}
-    return unet | {node.name for node in proto.graph.node if node.op_type in CONVOLUTIONS}
+    half = unet | {node.name for node in proto.graph.node if node.op_type in CONVOLUTIONS}
+    for node in proto.graph.node:  # in the order of the data
+        sources = [makers[name] for name in node.input if name in makers]
+        if node.op_type in _BETWEEN and sources and all(s.name in half for s in sources):
+            half.add(node.name)
+    return half
 
 
 def float_tensors(proto: onnx.ModelProto) -> set[str]:
