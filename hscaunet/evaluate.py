@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hscaunet.protocols import Protocol
 
 REPORT_FORMAT = "hscaunet-evaluation-1"
+_JUST_NOTICED = 2.3  # distance in Lab that a person just sees, as iColoriT takes it
 FLOORS = ("grey", "levin", "kernel", "grid")
 
 
@@ -162,23 +163,64 @@ def hint_difference(picture: NDArray[np.uint8], L: Tensor, x: Tensor) -> float:
     return _mean_ciede2000(picture[mask][None], join(L, x[:, 1:3])[mask][None])
 
 
+def hint_range(ab: Tensor, before: Tensor, place: Sequence[int]) -> float:
+    """How far a hint spreads: the HPR of iColoriT (2023) for one hint.
+
+    Mean distance in pixels from its place to what it changes by more than 2.3 units of Lab; NaN
+    where it changes nothing.
+
+    Parameters
+    ----------
+    ab, before : Tensor, shape (1, 2, H, W)
+        With the hint and without, in the layout of `runtime.layout`.
+    place : (int, int)
+        Row and column.
+    """
+    import torch
+
+    changed = ((ab - before)[0] * 255).square().sum(0).sqrt() > _JUST_NOTICED
+    rows, columns = torch.nonzero(changed, as_tuple=True)
+    distance = ((rows - place[0]).double().square() + (columns - place[1]).square()).sqrt()
+    return float(distance.mean()) if len(distance) else float("nan")
+
+
 def measure(
-    method: Method, protocol: Protocol, rgb: NDArray[np.uint8], photo: int, seed: int = 0
+    method: Method,
+    protocol: Protocol,
+    rgb: NDArray[np.uint8],
+    photo: int,
+    seed: int = 0,
+    *,
+    spread: bool = False,
 ) -> dict[str, float]:
     """Measure one photo; see `present` for the parameters.
+
+    Parameters
+    ----------
+    spread : bool
+        Measure how far the last hint spreads, too: one run more.
 
     Returns
     -------
     dict
-        ``psnr`` (dB), ``ssim``, ``ciede2000`` and ``at_hints``; see `compare`, `color_difference`
-        and `hint_difference`.
+        ``psnr`` (dB), ``ssim``, ``ciede2000``, ``at_hints`` and ``hpr``; see `compare`,
+        `color_difference`, `hint_difference` and `hint_range`.
     """
+    from dataclasses import replace
+
     L, x = present(protocol, rgb, photo, seed)
-    picture = join(L, method.predict(x))
+    ab = method.predict(x)
+    picture, reach = join(L, ab), float("nan")
+    if spread and protocol.points:
+        fewer = replace(protocol, points=protocol.points - 1)
+        before = method.predict(present(fewer, rgb, photo, seed)[1])
+        place = protocol.places(*rgb.shape[:2], photo, seed)[-1]
+        reach = hint_range(ab, before, place.tolist())
     return {
         **compare(picture, rgb),
         "ciede2000": color_difference(picture, rgb),
         "at_hints": hint_difference(picture, L, x),
+        "hpr": reach,
     }
 
 
@@ -204,14 +246,22 @@ def evaluate(
     photos: Sequence[NDArray[np.uint8]],
     *,
     seed: int = 0,
+    spread: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure every method under every protocol on the same photos and hints.
+
+    Parameters
+    ----------
+    seed : int
+        Of the hints' places.
+    spread : bool
+        See `measure`.
 
     Returns
     -------
     list of dict
-        ``method``, ``protocol``, the means over photos of what `measure` gives (``at_hints`` is
-        None where no photo has a hint), and ``photos``: ``psnr`` and ``ssim`` photo by photo.
+        ``method``, ``protocol``, the means over photos of what `measure` gives (``at_hints``
+        and ``hpr`` are None where no photo has one), and ``photos``: ``psnr`` and ``ssim`` photo by photo.
     """
     from tqdm import tqdm
 
@@ -231,7 +281,7 @@ def evaluate(
                 bar.set_description(f"{method.name}, {protocol.label}")
                 figures = []
                 for i, rgb in enumerate(squares):
-                    figures.append(measure(method, protocol, rgb, i, seed))
+                    figures.append(measure(method, protocol, rgb, i, seed, spread=spread))
                     bar.update()
                 rows.append(
                     {
@@ -302,8 +352,10 @@ def table(
 
 
 def _differences(row: dict[str, Any]) -> str:
-    figures = [row.get("ciede2000"), row.get("at_hints")]  # reports of before 2026-11-26 lack them
-    return " / ".join("-" if f is None else f"{f:.2f}" for f in figures)
+    figures = [row.get(key) for key in ("ciede2000", "at_hints")]  # reports of old lack them
+    texts = ["-" if f is None else f"{f:.2f}" for f in figures]
+    reach = row.get("hpr")
+    return " / ".join([*texts, f"{reach:.0f} px"] if reach is not None else texts)
 
 
 def _floors(names: Sequence[str], model: Any) -> list[Method]:
@@ -348,6 +400,13 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--backend", default="auto", help="engine that runs ONNX files: auto, onnxruntime, openvino"
     )
+    add("--hpr", action=argparse.BooleanOptionalAction, default=False,
+        help="measure how far the last hint spreads (iColoriT 2023), in a second run each")  # fmt: skip
+    add("--plot", type=Path, metavar="OUT.png", help="draw PSNR against the number of hints")
+    add("--sheet", type=Path, metavar="OUT.jpg",
+        help="show photos as grey, hints, output and truth, by the first model")  # fmt: skip
+    add("--sheet-photos", type=int, default=8, metavar="N",
+        help="how many, evenly chosen")  # fmt: skip
     add("--json", type=Path, metavar="OUT", help="write every figure, photo by photo")
     return parser
 
@@ -358,17 +417,24 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.points) < 0:
         parser.error("--points must not be negative.")
+    if args.sheet_photos < 1:
+        parser.error("--sheet-photos must be at least 1.")
+    if args.sheet and not args.model:
+        parser.error("--sheet shows a model's output: name one.")
     return run_command(lambda: _run(args), "train")
 
 
 def _run(args: argparse.Namespace) -> None:
     import logging
 
+    from hscaunet.figures import contact_sheet, open_matplotlib, plot_points
     from hscaunet.photos import DataError, load_photos
     from hscaunet.protocols import parse_protocols
     from runtime.files import write_atomically
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if args.plot or args.sheet:
+        open_matplotlib()  # not after an hour of measuring
     methods: list[Method] = []
     network = None
     for path in dict.fromkeys(args.model):
@@ -396,7 +462,7 @@ def _run(args: argparse.Namespace) -> None:
             raise DataError(f"{path} was measured on other photos or another seed; measure again.")
     protocols = parse_protocols(args.protocols, args.points)
     methods += _floors(args.floors, network)
-    rows = evaluate(methods, protocols, photos, seed=args.seed)
+    rows = evaluate(methods, protocols, photos, seed=args.seed, spread=args.hpr)
     measured = {(row["method"], row["protocol"]) for row in rows}
     labels = {protocol.label for protocol in protocols}
     rows += [
@@ -406,11 +472,17 @@ def _run(args: argparse.Namespace) -> None:
     ]
     print(f"{len(photos)} photos, seed {args.seed}; PSNR (dB) / SSIM of 8-bit RGB, means\n")
     print(table(rows))
-    print("\nCIEDE2000 of the picture / where the hints are, means\n")
+    spread = " / HPR, how many pixels the last hint spreads" if args.hpr else ""
+    print(f"\nCIEDE2000 of the picture / where the hints are{spread}; means\n")
     print(table(rows, _differences))
     if worse := made_worse(rows):
         print("\nPhotos that more hints make worse\n")
         print(table(worse, lambda w: f"{w['share']:.1%} (from {w['fewer'].split()[-1]})"))
+    if args.plot:
+        plot_points(rows, args.plot)
+    if args.sheet:
+        chosen = photos[:: max(1, len(photos) // args.sheet_photos)][: args.sheet_photos]
+        contact_sheet(methods[0], chosen, args.sheet, seed=args.seed)
     if args.json:
         report = {
             "format": REPORT_FORMAT,

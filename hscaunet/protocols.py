@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hscaunet.sampling import paint_patches
@@ -56,24 +57,34 @@ class Protocol:
         mask : Tensor, shape (1, 1, H, W), bool
         """
         height, width = ab.shape[2:]
-        names = ("published", "zhang", "icolorit")
-        rng = np.random.default_rng([seed, photo, names.index(self.name)])
         if self.points is None:
-            mask = torch.from_numpy(rng.random((1, 1, height, width)) < 0.005)
+            mask = torch.from_numpy(self._chance(photo, seed).random((1, 1, height, width)) < 0.005)
             return ab * mask, mask
-        patch = 6 if self.name == "zhang" else 2
+        center = torch.from_numpy(self.places(height, width, photo, seed))[None]
+        count = torch.tensor([self.points])
+        side = torch.full_like(center[..., 0], self.patch)
+        return paint_patches(ab, center[..., 1], center[..., 0], side, count)
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch, in pixels."""
+        return {"published": 1, "zhang": 6, "icolorit": 2}[self.name]
+
+    def places(self, height: int, width: int, photo: int, seed: int = 0) -> NDArray[np.int64]:
+        """Rows and columns of the patches' middles, shape (points, 2); of fewer the first ones."""
         # One row of chances a point, so that N points are the first N of any larger number.
-        room = np.array([height - patch, width - patch])
+        rng = self._chance(photo, seed)
+        room = np.array([height - self.patch, width - self.patch])
         if self.name == "zhang":
             corner = rng.normal((room + 1) / 2, (room + 1) / 4, (self.points, 2))
         else:
             corner = rng.uniform(0, room + 1, (self.points, 2))
         corner = corner.astype(np.int64).clip(0, room)
-        center = torch.from_numpy(corner + patch // 2)[None]  # `cell_span` puts even sizes so
-        count = torch.tensor([self.points])
-        return paint_patches(
-            ab, center[..., 1], center[..., 0], torch.full_like(center[..., 0], patch), count
-        )
+        return corner + self.patch // 2  # `cell_span` puts even sizes so
+
+    def _chance(self, photo: int, seed: int) -> np.random.Generator:
+        names = ("published", "zhang", "icolorit")
+        return np.random.default_rng([seed, photo, names.index(self.name)])
 
 
 def parse_protocols(names: list[str], points: list[int]) -> list[Protocol]:

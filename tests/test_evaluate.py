@@ -8,6 +8,7 @@ from conftest import colorful
 from hscaunet.evaluate import (
     color_difference,
     hint_difference,
+    hint_range,
     join,
     made_worse,
     main,
@@ -231,3 +232,49 @@ def test_the_bundled_network_is_trained_and_beats_what_needs_no_training():
     for floor in ("Levin 2004", "kernel", "grid", "grey"):
         ours, theirs = figures["published 0.5 %", "net"], figures["published 0.5 %", floor]
         assert ours["ssim"] > theirs["ssim"] + 0.005, floor
+
+
+def test_how_far_a_hint_spreads():
+    before = torch.full((1, 2, 64, 96), NEUTRAL)
+    ab = before.clone()
+    ab[0, 0, 10, 20:23] += 5 / 255  # at its place, one and two pixels beside it
+    ab[0, 1, 40, 20] += 2 / 255  # nobody would see it
+    assert hint_range(ab, before, (10, 20)) == pytest.approx(1.0)
+    assert np.isnan(hint_range(before, before, (10, 20)))
+
+
+def test_the_last_hint_is_the_one_that_spreads():
+    rgb = colorful(256, 256)
+    protocol = Protocol("zhang", 3)
+    figures = measure(Kernel(), protocol, rgb, 0, spread=True)
+    L, x = present(protocol, rgb, 0)
+    before = present(Protocol("zhang", 2), rgb, 0)[1]
+    new = torch.nonzero((x[0, 3] > 0) & (before[0, 3] == 0)).double().mean(0)
+    place = protocol.places(256, 256, 0)[-1]
+    assert np.abs(new.numpy() - place).max() <= 0.5
+    changed = Kernel().predict(x), Kernel().predict(before)
+    assert figures["hpr"] == pytest.approx(hint_range(*changed, place))
+    assert np.isnan(measure(Kernel(), Protocol("zhang", 0), rgb, 0, spread=True)["hpr"])
+
+
+def test_plot_and_contact_sheet_are_drawn(tiny_checkpoint, photo_folder, tmp_path, capsys):
+    import cv2
+
+    plot, sheet, report = (tmp_path / n for n in ("plot.png", "sheet.jpg", "r.json"))
+    options = ["--data", str(photo_folder), "--photos", "4", "--floors", "kernel", "--hpr"]
+    options += ["--protocols", "zhang", "--points", "0", "2", "--json", str(report)]
+    drawn = ["--plot", str(plot), "--sheet", str(sheet), "--sheet-photos", "3"]
+    assert main([str(tiny_checkpoint), *options, *drawn]) == 0
+    assert " px |" in capsys.readouterr().out
+    assert cv2.imread(str(plot)).std() > 5
+    height, width = cv2.imread(str(sheet)).shape[:2]
+    assert 0.55 < height / width < 0.7  # three rows of five squares
+    reach = {r["protocol"]: r["hpr"] for r in json.loads(report.read_text())["rows"]}
+    assert reach["zhang N=0"] is None
+    assert 0 < reach["zhang N=2"] < 362
+    dense = ["--protocols", "published", "--floors", "grey", "--plot", str(plot)]
+    assert main(["--data", str(photo_folder), "--photos", "1", *dense]) == 1
+    assert "measure zhang or icolorit" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--data", str(photo_folder), "--sheet", str(sheet)])
+    assert "name one" in capsys.readouterr().err
