@@ -260,8 +260,9 @@ def evaluate(
     Returns
     -------
     list of dict
-        ``method``, ``protocol``, the means over photos of what `measure` gives (``at_hints``
-        and ``hpr`` are None where no photo has one), and ``photos``: ``psnr`` and ``ssim`` photo by photo.
+        ``method``, ``protocol``, the means over photos of what `measure` gives (``at_hints`` and
+        ``hpr`` are None where no photo has one), and ``photos``: ``psnr`` and ``ssim`` photo by
+        photo.
     """
     from tqdm import tqdm
 
@@ -401,7 +402,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--backend", default="auto", help="engine that runs ONNX files: auto, onnxruntime, openvino"
     )
     add("--hpr", action=argparse.BooleanOptionalAction, default=False,
-        help="measure how far the last hint spreads (iColoriT 2023), in a second run each")  # fmt: skip
+        help="measure how far the last hint spreads (iColoriT 2023), in a second run")  # fmt: skip
     add("--plot", type=Path, metavar="OUT.png", help="draw PSNR against the number of hints")
     add("--sheet", type=Path, metavar="OUT.jpg",
         help="show photos as grey, hints, output and truth, by the first model")  # fmt: skip

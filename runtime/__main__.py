@@ -96,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="the network sees about N x N pixels (default 256)",
     )
+    group.add_argument(
+        "--exact-hints", action="store_true", help="give each hint its very colour at its place"
+    )
     add("--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)")
     add("-v", "--verbose", action="store_true", help="say which engine was chosen and why")
     add("--version", action="version", version=f"hscaunet {__version__}")
@@ -186,7 +189,12 @@ def _open(args: argparse.Namespace) -> Colorizer:
     from runtime.colorizer import Colorizer
 
     return Colorizer(
-        args.model, backend=args.backend, device=args.device, threads=args.threads, size=args.size
+        args.model,
+        backend=args.backend,
+        device=args.device,
+        threads=args.threads,
+        size=args.size,
+        exact_hints=args.exact_hints,
     )
 
 

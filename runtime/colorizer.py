@@ -21,6 +21,7 @@ from runtime.errors import (
     first_line,
     whole_number,
 )
+from runtime.exact import keep_hints
 from runtime.hints import AnyHint, Hints
 from runtime.layout import MULTIPLE, denormalize_ab, network_size, pack_input
 from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
@@ -62,6 +63,10 @@ class Colorizer:
         The network sees a photo at about ``size`` x ``size`` pixels in its own aspect. More gives
         finer edges of colour and costs time in proportion to the area; the network was trained
         at 256.
+    exact_hints : bool
+        Give each hint its very colour at the network's size, and what the network lacks of it
+        softly to what is alike around (`runtime.exact`). Off, hints are kept as well as the network
+        does.
     session_options : onnxruntime.SessionOptions, optional
         For ONNX Runtime, in place of those that this class would make.
     session : onnxruntime.InferenceSession, optional
@@ -78,6 +83,7 @@ class Colorizer:
     metadata : dict of str to str
         What the model file says of itself.
     size : int
+    exact_hints : bool
 
     Raises
     ------
@@ -97,11 +103,13 @@ class Colorizer:
         device: str = "auto",
         threads: int | None = None,
         size: int = SIZE,
+        exact_hints: bool = False,
         session_options: Any = None,
         session: Any = None,
         cuda: str = "auto",
     ) -> None:
         self.size = _check_size(size)
+        self.exact_hints = bool(exact_hints)
         self._threads = threads = check_threads(threads)
         self._portable: dict[str, Any] | None = None
         self._closed = False
@@ -109,8 +117,8 @@ class Colorizer:
             given = (model, backend, device, session_options, cuda)
             if given != (None, "auto", "auto", None, "auto"):
                 raise BackendError(
-                    "A session of your own brings its model and engine; give only threads and "
-                    "size beside it."
+                    "A session of your own brings its model and engine; give only threads, size "
+                    "and exact_hints beside it."
                 )
             self._engine = engine_of_session(session)
             self._name = self._engine.metadata.get("name", "own session")
@@ -134,6 +142,7 @@ class Colorizer:
                 "device": device,
                 "threads": threads,
                 "size": size,
+                "exact_hints": self.exact_hints,
                 "cuda": cuda,
             }
 
@@ -396,6 +405,9 @@ class Colorizer:
     def _ab(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """ab in Lab units, (N, 2, h, w), inside what Lab of sRGB can reach."""
         ab = denormalize_ab(self.predict(x))
+        if self.exact_hints:
+            for one, given in zip(ab, x, strict=True):
+                keep_hints(given[0], one, denormalize_ab(given[1:3]), given[3] > 0)
         # Networks can leave Lab; what is left outside sRGB after this is clipped per channel.
         np.clip(ab, -128, 127, out=ab)
         return ab

@@ -247,7 +247,7 @@ def test_the_last_hint_is_the_one_that_spreads():
     rgb = colorful(256, 256)
     protocol = Protocol("zhang", 3)
     figures = measure(Kernel(), protocol, rgb, 0, spread=True)
-    L, x = present(protocol, rgb, 0)
+    _, x = present(protocol, rgb, 0)
     before = present(Protocol("zhang", 2), rgb, 0)[1]
     new = torch.nonzero((x[0, 3] > 0) & (before[0, 3] == 0)).double().mean(0)
     place = protocol.places(256, 256, 0)[-1]
