@@ -23,10 +23,21 @@ _GAIN = 16.0
 _FLOOR = 3e-4
 # So that the likest neighbour's weight, exp(-1 / c) or more, stays a number.
 _SMALLEST_SPREAD = 0.02
+_GUIDED = 4  # the finest scale that a guide is given at
 
 
 def _pad(x: Tensor) -> Tensor:
     return F.pad(x, (1, 1, 1, 1), mode="replicate")
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Squared difference to each neighbour, (N, 1, H, W) to (N, 8, H, W)."""
+    # Not by `pick`: a convolution may be computed in bf16, and L's small steps would be lost.
+    padded = _pad(x)
+    rows = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
+    columns = slice(None, -2), slice(1, -1), slice(2, None)
+    others = torch.cat([rows[i][..., columns[j]] for i, j in _NEIGHBOURS], 1)
+    return (others - x).square()
 
 
 class Diffusion(nn.Module):
@@ -34,8 +45,9 @@ class Diffusion(nn.Module):
 
     Notes
     -----
-    A neighbour's weight is ``exp(-d / (c * mean(d)))`` where d is its squared difference of L and
-    the mean is over the eight: likeness is relative to what is usual there, as in Levin 2004.
+    A neighbour has the weight ``exp(-d / (c mean(d)) - g)`` where d is its squared difference of L,
+    the mean over the eight: likeness is relative to what is usual there, as in Levin 2004. g is
+    the sum of a guide's squared differences, if there is one.
     """
 
     scales = (16, 8, 4, 2, 1)
@@ -53,21 +65,22 @@ class Diffusion(nn.Module):
         self.log_spread = nn.Parameter(torch.full((len(self.scales),), math.log(0.25)))
         self.share = nn.Parameter(torch.zeros(()))  # of the change that is taken, as a logit
 
-    def weights(self, L: Tensor, level: int) -> Tensor:
+    def weights(self, L: Tensor, level: int, guide: Tensor | None = None) -> Tensor:
         """Weight of each neighbour, (N, 1, H, W) to (N, 8, H, W), summing to 1."""
-        padded = _pad(L * _GAIN)
-        # Not by `pick`: a convolution may be computed in bf16, and L's small steps would be lost.
-        rows = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
-        columns = slice(None, -2), slice(1, -1), slice(2, None)
-        others = torch.cat([rows[i][..., columns[j]] for i, j in _NEIGHBOURS], 1)
-        squares = (others - L * _GAIN).square()
+        squares = _squares(L * _GAIN)
         spread = self.log_spread[level].exp().clamp_min(_SMALLEST_SPREAD)
         usual = squares.mean(1, keepdim=True) * spread + _FLOOR
         # No softmax: over channels it is slow in ONNX Runtime, and no exponent is above 0.
-        weights = torch.exp(-squares / usual)
+        exponent = squares / usual
+        if guide is not None:
+            for plane in guide.split(1, 1):
+                exponent = exponent + _squares(plane)
+        weights = torch.exp(-exponent)
         return weights / weights.sum(1, keepdim=True)
 
-    def forward(self, L: Tensor, start: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, L: Tensor, start: Tensor, ab: Tensor, mask: Tensor, guide: Tensor | None = None
+    ) -> Tensor:
         """What diffusion changes of a starting point.
 
         Parameters
@@ -78,6 +91,8 @@ class Diffusion(nn.Module):
             The interpolation and the hints, centred: 0 is colourless.
         mask : Tensor, shape (N, 1, H, W)
             1 where there is a hint, else 0. Hints keep their colour at every step.
+        guide : Tensor, shape (N, G, H / 4, W / 4), optional
+            Where it differs, colour passes less, on the means of 16, 8 and 4 pixels.
 
         Returns
         -------
@@ -90,7 +105,10 @@ class Diffusion(nn.Module):
             here, before, share, hint = means.split([1, 2, 1, 2], 1)
             known = (share > 0).to(hint.dtype)
             # The two planes of ab one after the other, as pictures of their own: (2N, 1, H, W).
-            weight = (self.weights(here, level) * (1 - known)).repeat_interleave(2, 0)
+            there = None
+            if guide is not None and scale >= _GUIDED:
+                there = F.avg_pool2d(guide, scale // _GUIDED) if scale > _GUIDED else guide
+            weight = (self.weights(here, level, there) * (1 - known)).repeat_interleave(2, 0)
             given = (hint / (share + (1 - known))).flatten(0, 1)[:, None]
             x = before
             if change is not None:

@@ -107,6 +107,7 @@ class HintGrid(nn.Module):
         mask: Tensor,
         guess: Tensor | None = None,
         doubt: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The pyramid's interpolation, and what diffusion would change of it.
 
@@ -123,6 +124,8 @@ class HintGrid(nn.Module):
         doubt : Tensor, shape (N, 1, H / 4, W / 4), optional
             By how much a hint's colour fades towards the guess there, from level to level; not at
             all unless given.
+        guide : Tensor, optional
+            See `hscaunet.diffusion.Diffusion.forward`.
 
         Returns
         -------
@@ -131,18 +134,6 @@ class HintGrid(nn.Module):
         change : Tensor or None
             Of the same shape; None without diffusion.
         """
-        start = self.start(L, ab, mask, guess, doubt)
-        return start, None if self.diffusion is None else self.diffusion(L, start, ab, mask)
-
-    def start(
-        self,
-        L: Tensor,
-        ab: Tensor,
-        mask: Tensor,
-        guess: Tensor | None = None,
-        doubt: Tensor | None = None,
-    ) -> Tensor:
-        """The first of `steps`' results."""
         result = guess
         for one in self.passes:
             lacking = ab if result is None else ab - result
@@ -151,7 +142,9 @@ class HintGrid(nn.Module):
                 found = guided_filter(L, found, self.radius, self.log_epsilon.exp())
             result = found if result is None else result + found
         assert result is not None
-        return result
+        if self.diffusion is None:
+            return result, None
+        return result, self.diffusion(L, result, ab, mask, guide)
 
 
 class _Pass(nn.Module):

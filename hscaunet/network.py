@@ -221,25 +221,23 @@ class HSCAUNet(nn.Module):
     def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the interpolation gives before and by diffusion (`HintGrid.steps`)."""
         L, (hint, mask) = x[:, 0:1], centred_hints(x)
-        guess, doubt = (None, None) if self.prior is None else self.prior(L, hint, mask)
+        prior = () if self.prior is None else self.prior(L, hint, mask)
         with _full_precision(x):
-            return self.grid.steps(L, hint, mask, guess, doubt)
+            return self.grid.steps(L, hint, mask, *prior)
 
     def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""
-        return self._guesses(x)[:2]
-
-    def starts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As `guesses`, the first of them with what the pyramid adds to it."""
-        guess, alone, doubt = self._guesses(x)
-        with _full_precision(x):
-            return self.grid.start(x[:, 0:1], *centred_hints(x), guess, doubt), alone
-
-    def _guesses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         assert self.prior is not None
-        alone, coefficients, doubt = self.prior.parts(x[:, 0:1], *centred_hints(x))
-        guess = self.prior.paint(x[:, 0:1], coefficients)
-        return guess, self.prior.wide(alone), doubt.exp()
+        alone, guess, *_ = self.prior.outputs(x[:, 0:1], *centred_hints(x))
+        return guess, alone
+
+    def bases(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `guesses`, the first of them with the interpolation: what the U-Net corrects."""
+        assert self.prior is not None
+        L, (hint, mask) = x[:, 0:1], centred_hints(x)
+        alone, *prior = self.prior.outputs(L, hint, mask)
+        with _full_precision(x):
+            return self.grid.mix(*self.grid.steps(L, hint, mask, *prior)), alone
 
     def interpolate(self, x: Tensor) -> Tensor:
         """What the hints alone say: centred ab, (N, 2, H, W); only 41 numbers are trained."""

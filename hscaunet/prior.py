@@ -20,6 +20,7 @@ _GAIN = 10.0
 # every cell would else grow with the square of the area. 16 px at 256x256.
 _LATTICE = 16
 _WHOLE = 32.0  # length of a side, in the unit of the reach
+_GUIDES = 4  # planes of the diffusion's guide
 _SLOPE = 4.0  # the same for how they change with L
 
 
@@ -83,6 +84,7 @@ class Prior(nn.Module):
         self.mix = nn.Sequential(_Conv(width + inner, width), _Conv(width, width))
         self.fine = nn.Sequential(_Conv(width + 24 + 2, 48), _Conv(48, 48))
         self.out = nn.Conv2d(48, 5, 1)
+        self.guide = nn.Conv2d(48, _GUIDES, 1)
         with torch.no_grad():  # untrained, it guesses no colour
             self.out.weight.zero_()
             self.out.bias.zero_()
@@ -92,7 +94,7 @@ class Prior(nn.Module):
             self.guess.weight.zero_()
             self.guess.bias.zero_()
 
-    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Guess.
 
         Parameters
@@ -104,11 +106,15 @@ class Prior(nn.Module):
         -------
         guess : Tensor, shape (N, 2, H, W)
             ab, centred.
-        doubt : Tensor, shape (N, 1, H / 4, W / 4)
+        doubt, guide : Tensor, shape (N, 1 or 4, H / 4, W / 4)
             See `hscaunet.grid.HintGrid.steps`.
         """
-        _, coefficients, doubt = self.parts(L, ab, mask)
-        return self.paint(L, coefficients), doubt.exp()
+        return self.outputs(L, ab, mask)[1:]
+
+    def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The guess without hints, ab like that with them, and what `forward` gives."""
+        alone, coefficients, doubt, guide = self._parts(L, ab, mask)
+        return self.wide(alone), self.paint(L, coefficients), doubt.exp(), guide
 
     @staticmethod
     def paint(L: Tensor, coefficients: Tensor) -> Tensor:
@@ -123,8 +129,8 @@ class Prior(nn.Module):
         """The guess without hints, (N, 2, H / 8, W / 8), as centred ab at full size."""
         return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
 
-    def parts(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The guess without hints (see `wide`), coefficients of that with them, doubt's log."""
+    def _parts(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Guess without hints (see `wide`), coefficients with them, doubt's logarithm, guide."""
         f4, f8, f16, f32 = self.backbone(L)
         x = self.reduce16(f16) + _enlarge(self.reduce32(f32), f16)
         x = self.reduce8(f8) + _enlarge(x, f8)
@@ -153,9 +159,10 @@ class Prior(nn.Module):
             )
         x = self.mix(torch.cat([x, known.to(x.dtype)], 1))
         fine = torch.cat([_enlarge(x, f4), self.reduce4(f4), _enlarge(guess.to(x.dtype), f4)], 1)
-        out = self.out(self.fine(fine)).float()
+        fine = self.fine(fine)
+        out, guide = self.out(fine).float(), self.guide(fine).float()
         level = out[:, :2] + _enlarge(guess, f4)
-        return guess, torch.cat([level, out[:, 2:4]], 1), out[:, 4:]
+        return guess, torch.cat([level, out[:, 2:4]], 1), out[:, 4:], guide
 
     def carry(
         self, embedded: Tensor, doubt: Tensor, guess: Tensor, cells: Tensor

@@ -297,7 +297,7 @@ class Trainer:
         forward = {
             "grid": self.model.interpolate,
             "guess": self.model.guesses,
-            "prior": self.model.starts,
+            "prior": self.model.bases,
             "network": self.model,
         }[phase]
         if self.world > 1 and phase == "network":

@@ -1,0 +1,144 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hscaunet.backbone import CHANNELS, Backbone, find_backbone, read_backbone
+from hscaunet.diffusion import Diffusion
+from hscaunet.grid import HintGrid
+from hscaunet.prior import Prior
+
+
+def picture(height=64, width=96, batch=1):
+    L = torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(1))
+    return L, torch.zeros(batch, 2, height, width), torch.zeros(batch, 1, height, width)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    torch.manual_seed(0)
+    made = Prior().eval()
+    made.backbone.load_state_dict(read_backbone(find_backbone()))
+    nn.init.normal_(made.guess.weight, std=0.1)
+    nn.init.normal_(made.out.weight, std=0.05)
+    return made
+
+
+@torch.inference_mode()
+def test_the_stem_sees_the_grey_picture_as_the_published_one_sees_rgb():
+    """One plane with the folded weights, against three planes normalized as ImageNet's."""
+    found = torch.load(find_backbone(), weights_only=True)
+    L = picture()[0]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    rgb = (L.expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
+    theirs = F.conv2d(F.pad(rgb, (0, 1, 0, 1)), found["_conv_stem.weight"], stride=2)
+    norm = [found[f"_bn0.{n}"] for n in ("running_mean", "running_var", "weight", "bias")]
+    theirs = F.relu6(F.batch_norm(theirs, *norm, eps=1e-3))
+    backbone = Backbone()
+    backbone.load_state_dict(read_backbone(find_backbone()))
+    seen = []
+    backbone.blocks[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    backbone(L)
+    # The padding is another: zero is the mean of each of three planes there.
+    assert torch.allclose(seen[0][..., :-1, :-1], theirs[..., :-1, :-1], atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(16, 16), (16, 48), (80, 144), (64, 96)])
+def test_features_round_sizes_up(size):
+    features = Backbone()(picture(*size)[0])
+    wanted = [(-(-size[0] // n), -(-size[1] // n)) for n in (4, 8, 16, 32)]
+    assert [tuple(f.shape[2:]) for f in features] == wanted
+    assert tuple(f.shape[1] for f in features) == CHANNELS
+
+
+def test_statistics_of_the_backbone_are_held():
+    backbone = Backbone()
+    before = backbone.stem[1].running_mean.clone()
+    backbone.train()(picture()[0])
+    assert torch.equal(backbone.stem[1].running_mean, before)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(16, 16), (80, 144), (64, 96)])
+def test_sizes_of_what_comes_out(prior, size):
+    L, ab, mask = picture(*size)
+    mask[..., 3, 4] = 1
+    guess, doubt, guide = prior(L, ab + 0.1, mask)
+    assert guess.shape == ab.shape
+    assert doubt.shape[1:] == (1, size[0] // 4, size[1] // 4)
+    assert guide.shape[2:] == doubt.shape[2:]
+    assert (doubt > 0).all()
+    assert all(torch.isfinite(t).all() for t in (guess, doubt, guide))
+
+
+@torch.inference_mode()
+def test_without_hints_it_guesses_and_what_is_not_under_the_mask_is_nothing(prior):
+    L, ab, mask = picture()
+    alone, guess, *_ = prior.outputs(L, ab, mask)
+    assert alone.abs().max() > 1e-4
+    assert torch.equal(prior(L, ab + 0.3, mask)[0], guess)
+
+
+@torch.inference_mode()
+def test_a_hint_is_carried_to_what_looks_alike_and_not_elsewhere(prior):
+    """Two kinds of places, by an embedding made up here: stripes of it across the picture."""
+    height, width = 16, 24
+    embedded = torch.zeros(1, prior.heads * prior.depth, height, width)
+    embedded[:, :, :, ::2] = 2.0
+    guess, doubt = torch.zeros(1, 2, height, width), torch.full((1, prior.heads, 1, 1), -3.0)
+    cells = torch.zeros(1, 3, height, width)
+    cells[0, :, 7, 8] = torch.tensor([4.0, 4 * 0.5, 4 * -0.25])  # four pixels of (0.5, -0.25)
+    doubt = doubt.expand(1, prior.heads, height, width)
+    said, certain = prior.carry(embedded, doubt, guess, cells)
+    assert torch.allclose(said[0, :2, 7, 8], torch.tensor([0.5, -0.25]), atol=0.02)
+    assert said[0, 0, 7, 10] > 0.1  # of its kind, two cells away
+    assert said[0, :, 7, 9].abs().max() < 1e-6  # beside it, of the other kind
+    assert certain.min() >= 0
+    assert certain.max() < 1
+    # The guess is what hints are held against: where they say the same, nothing is carried.
+    guess[:, 0], guess[:, 1] = 0.5, -0.25
+    assert prior.carry(embedded, doubt, guess, cells)[0].abs().max() < 1e-6
+
+
+@torch.inference_mode()
+def test_doubt_makes_a_hint_fade_with_distance():
+    grid = HintGrid(diffuse=False)
+    L, ab, mask = picture(256, 256)
+    L[:] = 0.5
+    ab[0, 0, 128, 128], mask[0, 0, 128, 128] = 0.2, 1
+    everywhere = grid.steps(L, ab, mask, torch.zeros_like(ab))[0][0, 0]
+    assert torch.allclose(everywhere, torch.full_like(everywhere, 0.2), atol=1e-4)
+    doubt = torch.full((1, 1, 64, 64), 0.3)
+    row = grid.steps(L, ab, mask, torch.zeros_like(ab), doubt)[0][0, 0, 128]
+    assert row[128] > 0.1
+    assert row[128] > row[160] > row[250] > 0
+    assert row[250] < 0.08
+
+
+@torch.inference_mode()
+def test_the_interpolation_starts_from_the_guess():
+    grid = HintGrid(diffuse=False)
+    L, ab, mask = picture()
+    guess = torch.rand(1, 2, 64, 96)
+    assert torch.equal(grid.steps(L, ab, mask, guess)[0], guess)
+    # A hint that says what was guessed changes nothing.
+    mask[..., 20, 30] = 1
+    assert torch.allclose(grid.steps(L, guess, mask, guess)[0], guess, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_colour_does_not_diffuse_over_an_edge_of_the_guide():
+    L, ab, mask = picture()
+    L[:] = 0.5
+    start = torch.zeros_like(ab)
+    start[..., 48:] = 0.3
+    guide = torch.zeros(1, 4, 16, 24)
+    guide[..., 12:] = 3.0
+    diffusion = Diffusion()
+    diffusion.steps = (8, 8, 8, 0, 0)
+    free = start + diffusion(L, start, ab, mask)
+    held = start + diffusion(L, start, ab, mask, guide)
+    assert free[..., 40].mean() > 0.05
+    assert held[..., 40].mean() < 0.01
+    assert held[..., 56].mean() > 0.29
