@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,8 +188,14 @@ def name_dimensions(
     del proto.graph.value_info[:]
 
 
-def store_half(proto: onnx.ModelProto) -> None:
-    """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening."""
+def store_half(proto: onnx.ModelProto, names: Collection[str] | None = None) -> None:
+    """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening.
+
+    Parameters
+    ----------
+    names : collection of str, optional
+        Only those of these names.
+    """
     import numpy as np
     import onnx
     from onnx import helper, numpy_helper
@@ -198,7 +205,7 @@ def store_half(proto: onnx.ModelProto) -> None:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         value = numpy_helper.to_array(tensor)
-        if value.size < _SMALL_WEIGHT:
+        if value.size < _SMALL_WEIGHT or (names is not None and tensor.name not in names):
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), name + ".fp16"))

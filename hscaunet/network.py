@@ -156,7 +156,6 @@ class HSCAUNet(nn.Module):
             bins,
         )
         self.diffuse = diffuse and form == "guided"
-        self.prior = Prior() if prior and form == "guided" else None
         self.inc = DoubleConv(6 if self.diffuse else 4, width)
         self.down1 = Down(width, 2 * width)
         self.down2 = Down(2 * width, 4 * width)
@@ -171,6 +170,7 @@ class HSCAUNet(nn.Module):
             self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
+        self.prior = Prior() if prior and form == "guided" else None
 
     @property
     def config(self) -> dict[str, int | str]:
