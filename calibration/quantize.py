@@ -154,7 +154,9 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
     for tensor in made.graph.initializer:
         if tensor.name in taken:
             value = numpy_helper.to_array(tensor)
-            if np.array_equal(value.astype(np.float16), value):
+            with np.errstate(over="ignore"):
+                half = value.astype(np.float16)
+            if np.array_equal(half, value):
                 halves.add(tensor.name)
     store_half(made, halves)
     del made.metadata_props[:]

@@ -19,7 +19,7 @@ from runtime.engines.tensorrt.library import Library
 from runtime.engines.tensorrt.sidecar import RTX_CAPABILITIES, Sidecar, sidecar_path
 from runtime.errors import BackendError, ColorizationError, ModelError, first_line
 from runtime.files import read_limited, write_atomically
-from runtime.layout import CONTRACT, MULTIPLE, PIPELINE
+from runtime.layout import CONTRACT, MULTIPLE, PIPELINE, input_dimensions
 from runtime.manifest import MODELS
 from runtime.onnx_file import read_model_file
 
@@ -36,16 +36,6 @@ LARGEST_WORKSPACE = 1 << 20
 
 SMALLEST_PHOTO = 32
 """Smallest side of a pipeline's photo; `export.pipeline` says why."""
-
-# Dimensions of the inputs of each layout: a number, or the name of a free one.
-_INPUTS: dict[str, dict[str, list[int | str]]] = {
-    CONTRACT: {"input": ["N", 4, "H", "W"]},
-    PIPELINE: {
-        "photo": ["N", "photo_H", "photo_W", 3],
-        "hint": ["N", "H", "W", 3],
-        "mask": ["N", "H", "W"],
-    },
-}
 
 Range = tuple[int, int, int]
 
@@ -152,7 +142,7 @@ def load_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, str], str]:
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in proto.graph.input
     }
-    wanted = _INPUTS[metadata["layout"]]
+    wanted = input_dimensions(metadata["layout"])
     if found != wanted:
         raise ModelError(
             f"{path} takes {found}, not {wanted}; export it again with python -m export.onnx."

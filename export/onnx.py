@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hscaunet.commands import run_command
 from runtime.errors import ColorizationError
+from runtime.layout import CONTRACT, input_dimensions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,7 @@ def build_onnx(
     example = (torch.zeros(2, 4, 64, 96),)
     shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
     proto = to_proto(fold(model), example, shapes, ["input"], ["ab"])
-    name_dimensions(proto, [["N", 4, "H", "W"]], ["N", 2, "H", "W"])
+    name_dimensions(proto, list(input_dimensions(CONTRACT).values()), ["N", 2, "H", "W"])
     if precision == "fp16":
         from export.precision import to_half
 
@@ -324,7 +325,7 @@ def export(
     from hscaunet.checkpoints import load_checkpoint
     from runtime import __version__
     from runtime.files import write_atomically
-    from runtime.layout import CONTRACT, PIPELINE
+    from runtime.layout import PIPELINE
     from runtime.manifest import sha256_of
 
     loaded = load_checkpoint(checkpoint)

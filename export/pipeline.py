@@ -21,7 +21,7 @@ from runtime.color import (
     linear_from_srgb,
     srgb_from_linear,
 )
-from runtime.layout import denormalize_ab
+from runtime.layout import INTERFACES, PIPELINE, denormalize_ab, input_dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hscaunet.network import HSCAUNet
     from runtime.hints import Hints
 
-INPUTS, OUTPUT = ("photo", "hint", "mask"), "colorized"
+*INPUTS, OUTPUT = INTERFACES[PIPELINE]
 
 
 _DELTA = 6 / 29
@@ -233,9 +233,8 @@ def build_pipeline(
     shapes = {"f": shapes["photo"], "ab": {0: batch, 2: high, 3: broad}}
     after = to_proto(After(), example, shapes, ["f", "ab"], [OUTPUT])
     proto = _join(before, network, after)
-    photo: list[int | str] = ["N", "photo_H", "photo_W", 3]
-    cells: list[int | str] = ["N", "H", "W", 3]
-    name_dimensions(proto, [photo, cells, cells[:3]], photo)
+    inputs = input_dimensions(PIPELINE)
+    name_dimensions(proto, list(inputs.values()), inputs["photo"])
     if precision == "fp16":
         proto, _ = to_half(proto, feeds())
     elif weights == "fp16":

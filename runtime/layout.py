@@ -31,6 +31,25 @@ PIPELINE = "hscaunet-pipeline-1"
 Such files (``python -m export.onnx --pipeline``) are for applications without this runtime.
 """
 
+_PHOTO: tuple[int | str, ...] = ("N", "photo_H", "photo_W", 3)
+INTERFACES: dict[str, dict[str, tuple[type[np.generic], tuple[int | str, ...]]]] = {
+    CONTRACT: {"input": (np.float32, ("N", 4, "H", "W")), "ab": (np.float32, ("N", 2, "H", "W"))},
+    PIPELINE: {
+        "photo": (np.uint8, _PHOTO),
+        "hint": (np.uint8, ("N", "H", "W", 3)),
+        "mask": (np.uint8, ("N", "H", "W")),
+        "colorized": (np.uint8, _PHOTO),
+    },
+}
+"""What files of each layout take and, last, give: dtype and dimensions, free ones by name."""
+
+
+def input_dimensions(layout: str) -> dict[str, list[int | str]]:
+    """Of each input of a layout, its dimensions: numbers, and names of free ones."""
+    *inputs, _ = INTERFACES[layout].items()
+    return {name: list(dimensions) for name, (_, dimensions) in inputs}
+
+
 MULTIPLE = 16
 """Height and width of the network's input are multiples of this: four 2x2 poolings."""
 

@@ -22,24 +22,13 @@ from runtime.engines.tensorrt.sidecar import (
     rebuild,
 )
 from runtime.errors import BackendError, ModelError
-from runtime.layout import CONTRACT, PIPELINE
+from runtime.layout import CONTRACT, INTERFACES
 
 log = logging.getLogger(__name__)
 
 SHAPES_KEPT = 4
 """With so many idle lanes, each ready for the shape that it ran last, a new shape takes the oldest
 of them. There are never more lanes than this, or than ran at the same time."""
-
-# Names, dtypes and numbers of dimensions of what each layout takes and gives.
-_INTERFACES: dict[str, dict[str, tuple[type, int]]] = {
-    CONTRACT: {"input": (np.float32, 4), "ab": (np.float32, 4)},
-    PIPELINE: {
-        "photo": (np.uint8, 4),
-        "hint": (np.uint8, 4),
-        "mask": (np.uint8, 3),
-        "colorized": (np.uint8, 4),
-    },
-}
 
 
 class EngineFile:
@@ -105,9 +94,9 @@ class EngineFile:
                 f"says why; {rebuild(path, self.sidecar, self.library.flavor)}."
             )
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        wanted = _INTERFACES[self.sidecar.metadata["layout"]]
+        wanted = INTERFACES[self.sidecar.metadata["layout"]]
         found = {n: (dtype_of(trt, engine, n), len(engine.get_tensor_shape(n))) for n in names}
-        if found != {n: (np.dtype(kind), ndim) for n, (kind, ndim) in wanted.items()}:
+        if found != {n: (np.dtype(kind), len(d)) for n, (kind, d) in wanted.items()}:
             raise ModelError(
                 f"{path} claims this project's layout but takes and gives {', '.join(names)} of "
                 "other kinds; build it from a file that python -m export.onnx writes."
