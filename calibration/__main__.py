@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> None:
     made = quantize(proto, ranges, list(nodes))
     write_atomically(output, made.SerializeToString())
     print(
-        f"{output}: {len(nodes)} of {len(every)} convolutions of the U-Net in 8 bits, "
+        f"{output}: {len(nodes)} of {len(every)} convolutions in 8 bits, "
         f"{output.stat().st_size / 2**20:.1f} MiB"
     )
     print(f"Measure it: python -m export.parity {path} {output} --data PHOTOS")
