@@ -37,7 +37,8 @@ def candidates(proto: onnx.ModelProto) -> dict[str, str]:
     """Convolutions that may compute in 8 bits: the name of each node, and of its weight.
 
     The double convolutions of the U-Net but the very first, its transposed convolutions, and the
-    dense ones of the prior's backbone at 1/32 of the size, which hold two thirds of its numbers.
+    dense ones of the prior's backbone from 1/16 to 1/32 of the size, which hold two thirds of its
+    numbers.
 
     Raises
     ------

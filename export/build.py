@@ -175,6 +175,11 @@ def settle_precision(
     if precision == "auto":
         precision = "int8" if has == "int8" else "fp16"
     if has == precision != "fp32":
+        if has == "int8":  # what stays in float is stored as fp16; not every parser folds the Cast
+            plain = type(proto)()
+            plain.CopyFrom(proto)
+            restore_floats(plain)
+            proto = plain
         return proto, precision, "as the file has it"
     if has != "fp32":
         raise BuildError(

@@ -75,6 +75,8 @@ class Diffusion(nn.Module):
         if guide is not None:
             for plane in guide.split(1, 1):
                 exponent = exponent + _squares(plane)
+            # A place unlike all others still takes the likest of them.
+            exponent = exponent - exponent.amin(1, keepdim=True)
         weights = torch.exp(-exponent)
         return weights / weights.sum(1, keepdim=True)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REPORT_FORMAT = "hscaunet-evaluation-1"
 _JUST_NOTICED = 2.3  # distance in Lab that a person just sees, as iColoriT takes it
+PICTURES = (".png", ".jpg", ".svg", ".pdf")
 FLOORS = ("grey", "levin", "kernel", "grid")
 
 
@@ -422,6 +423,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--sheet-photos must be at least 1.")
     if args.sheet and not args.model:
         parser.error("--sheet shows a model's output: name one.")
+    if args.plot and not {"zhang", "icolorit"} & set(args.protocols):
+        parser.error("--plot shows PSNR by number of hints: measure zhang or icolorit.")
+    for path in (args.plot, args.sheet, args.json):  # now, and not after an hour of measuring
+        if path and not path.absolute().parent.is_dir():
+            parser.error(f"The folder {path.parent} does not exist; make it first.")
+    for path, name in ((args.plot, "--plot"), (args.sheet, "--sheet")):
+        if path and path.suffix.lower() not in PICTURES:
+            parser.error(f"{name} must end in {', '.join(PICTURES)}.")
     return run_command(lambda: _run(args), "train")
 
 
@@ -479,11 +488,6 @@ def _run(args: argparse.Namespace) -> None:
     if worse := made_worse(rows):
         print("\nPhotos that more hints make worse\n")
         print(table(worse, lambda w: f"{w['share']:.1%} (from {w['fewer'].split()[-1]})"))
-    if args.plot:
-        plot_points(rows, args.plot)
-    if args.sheet:
-        chosen = photos[:: max(1, len(photos) // args.sheet_photos)][: args.sheet_photos]
-        contact_sheet(methods[0], chosen, args.sheet, seed=args.seed)
     if args.json:
         report = {
             "format": REPORT_FORMAT,
@@ -493,6 +497,12 @@ def _run(args: argparse.Namespace) -> None:
             "rows": rows,
         }
         write_atomically(args.json, json.dumps(report).encode())
+    if args.plot:
+        plot_points(rows, args.plot)
+    if args.sheet:
+        count = min(args.sheet_photos, len(photos))
+        chosen = {i: photos[i] for i in (k * len(photos) // count for k in range(count))}
+        contact_sheet(methods[0], chosen, args.sheet, seed=args.seed)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +105,7 @@ def plot_points(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 axis.plot(points, values, ":", color=shade, marker="x", markersize=4,
                           linewidth=1, label=label)  # fmt: skip
         axis.set_xscale("symlog", linthresh=1, linscale=0.4)
-        most = max(n for found in methods.values() for n in found)
-        ticks = [n for n in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= max(most, 500)]
+        ticks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
         axis.set_xticks(ticks, [str(n) for n in ticks])
         axis.set_xticks([], minor=True)
         axis.set_title(f"{name}: {'6x6' if name == 'zhang' else '2x2'} patches")
@@ -140,15 +139,15 @@ def _with_hints(L: NDArray[np.float32], ab: Any, mask: NDArray[np.bool_]) -> NDA
 
 
 def contact_sheet(
-    method: Method, photos: Sequence[NDArray[np.uint8]], path: Path, *, seed: int = 0
+    method: Method, photos: Mapping[int, NDArray[np.uint8]], path: Path, *, seed: int = 0
 ) -> None:
     """Photos in rows: grey, the output without hints, ten hints, the output with them, the truth.
 
     Parameters
     ----------
     method : Method
-    photos : sequence of ndarray, shape (H, W, 3), uint8
-        All are shown, cut to squares.
+    photos : mapping of int to ndarray, shape (H, W, 3), uint8
+        All are shown, cut to squares. Their numbers fix the hints, as in the measurement.
     path : Path
         PNG or JPEG, by its ending.
     seed : int
@@ -171,7 +170,7 @@ def contact_sheet(
         squeeze=False,
         gridspec_kw={"wspace": 0.02, "hspace": 0.02},
     )
-    for i, rgb in enumerate(photos):
+    for line, (i, rgb) in zip(axes, photos.items(), strict=True):
         protocol = Protocol("zhang", SHEET_POINTS)
         square = center_square(rgb, protocol.size)
         L, x = present(protocol, square, i, seed)
@@ -180,7 +179,7 @@ def contact_sheet(
         clicks = _with_hints(L[0, 0].numpy(), hint, (x[0, 3] > 0).numpy())
         grey = join(L, 0 * x[:, 1:3] + x.new_tensor(128 / 255))
         for axis, picture in zip(
-            axes[i], (grey, alone, clicks, join(L, method.predict(x)), square), strict=True
+            line, (grey, alone, clicks, join(L, method.predict(x)), square), strict=True
         ):
             axis.imshow(picture, interpolation="lanczos")
             axis.set_axis_off()

@@ -66,7 +66,8 @@ class HintGrid(nn.Module):
 
     Notes
     -----
-    Without a hint the result is exactly 0; with one it is that hint's colour everywhere.
+    Without a hint the result is exactly 0, or the guess; with one it is that hint's colour
+    everywhere, unless it is doubted.
     """
 
     radius = 2  # of the guided filter, in pixels of the network
@@ -150,8 +151,8 @@ class HintGrid(nn.Module):
 class _Pass(nn.Module):
     """One bilateral pyramid.
 
-    ``estimate = (A + lambda * coarser) / (W + lambda)`` at each level, where W counts and A sums
-    the hints of a cell; the coarsest prior is the mean of all hints.
+    ``estimate = (A + lambda * coarser) / (W + lambda (1 + doubt))`` at each level, where W counts
+    and A sums the hints of a cell; the coarsest prior is the mean of all hints.
     """
 
     levels = 5  # cells of 4, 8, 16, 32 and 64 px, below the level of the whole picture
@@ -204,7 +205,7 @@ class _Pass(nn.Module):
             cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 2
             pyramid.append(cells)
             if doubt is not None:
-                doubt = F.avg_pool2d(F.pad(doubt, (0, 1, 0, 1)), 2)
+                doubt = F.avg_pool2d(F.pad(doubt, (0, 1, 0, 1), mode="replicate"), 2)
             fades.append(1.0 if doubt is None else 1 + doubt[:, :, None])
 
         whole = cells.sum((2, 3), keepdim=True)

@@ -8,6 +8,8 @@ interpolates what the hints still lack.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,8 +22,9 @@ _GAIN = 10.0
 # every cell would else grow with the square of the area. 16 px at 256x256.
 _LATTICE = 16
 _WHOLE = 32.0  # length of a side, in the unit of the reach
+_NEAR = 5  # cells of 8 pixels
 _GUIDES = 4  # planes of the diffusion's guide
-_SLOPE = 4.0  # the same for how they change with L
+_SLOPE = 4.0  # the same for how colours change with L
 
 
 def _enlarge(x: Tensor, like: Tensor, factor: int = 2) -> Tensor:
@@ -61,8 +64,6 @@ class Prior(nn.Module):
         Of the comparison of places: numbers of embeddings, and of each one's dimensions.
     """
 
-    position: Tensor
-
     def __init__(self, width: int = 96, heads: int = 4, depth: int = 12) -> None:
         super().__init__()
         self.heads, self.depth = heads, depth
@@ -85,6 +86,7 @@ class Prior(nn.Module):
         self.fine = nn.Sequential(_Conv(width + 24 + 2, 48), _Conv(48, 48))
         self.out = nn.Conv2d(48, 5, 1)
         self.guide = nn.Conv2d(48, _GUIDES, 1)
+        self.log_few = nn.Parameter(torch.tensor(math.log(20.0)))
         with torch.no_grad():  # untrained, it guesses no colour
             self.out.weight.zero_()
             self.out.bias.zero_()
@@ -114,7 +116,7 @@ class Prior(nn.Module):
     def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The guess without hints, ab like that with them, and what `forward` gives."""
         alone, coefficients, doubt, guide = self._parts(L, ab, mask)
-        return self.wide(alone), self.paint(L, coefficients), doubt.exp(), guide
+        return self.wide(alone), self.paint(L, coefficients), doubt, guide
 
     @staticmethod
     def paint(L: Tensor, coefficients: Tensor) -> Tensor:
@@ -130,7 +132,7 @@ class Prior(nn.Module):
         return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
 
     def _parts(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Guess without hints (see `wide`), coefficients with them, doubt's logarithm, guide."""
+        """Guess without hints (see `wide`), coefficients with them (`paint`), doubt, guide."""
         f4, f8, f16, f32 = self.backbone(L)
         x = self.reduce16(f16) + _enlarge(self.reduce32(f32), f16)
         x = self.reduce8(f8) + _enlarge(x, f8)
@@ -162,7 +164,18 @@ class Prior(nn.Module):
         fine = self.fine(fine)
         out, guide = self.out(fine).float(), self.guide(fine).float()
         level = out[:, :2] + _enlarge(guess, f4)
-        return guess, torch.cat([level, out[:, 2:4]], 1), out[:, 4:], guide
+        doubt = out[:, 4:].exp() * self.rarity(cells[:, :1])
+        return guess, torch.cat([level, out[:, 2:4]], 1), doubt, guide
+
+    def rarity(self, count: Tensor) -> Tensor:
+        """By how much more a single hint is doubted than one of many: (N, 1, 1, 1).
+
+        Hints are counted, and not their pixels: those that lie within about 20 pixels share one
+        count.
+        """
+        around = F.avg_pool2d(count, _NEAR, 1, _NEAR // 2) * _NEAR**2
+        number = (count / around.clamp_min(1e-3)).sum((2, 3), keepdim=True).clamp_min(1)
+        return 1 + self.log_few.exp() / (number * number * number)
 
     def carry(
         self, embedded: Tensor, doubt: Tensor, guess: Tensor, cells: Tensor

@@ -50,7 +50,7 @@ class Trainer:
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
-        from runtime.errors import ModelError
+        from runtime.errors import ModelError, first_line
 
         self.args, self.out = args, Path(args.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -90,6 +90,14 @@ class Trainer:
         if not self.recipe.images:
             epochs = self.recipe.epochs[-1][0] if self.recipe.epochs else args.epochs
             self.recipe = replace(self.recipe, images=epochs * len(self.photos))
+        alone = self.recipe.grid_images + self.recipe.guess_images + self.recipe.prior_images
+        if self.recipe.images <= alone:
+            log.warning(
+                "This run ends after %d photos, before the U-Net begins to learn at %d; set "
+                "--images, or shorten the parts before.",
+                self.recipe.images,
+                alone,
+            )
         if not self.recipe.epochs and self.recipe.cooldown is None:
             self.recipe = replace(self.recipe, cooldown=max(1, self.recipe.images // 4))
         self.validation = (
@@ -110,7 +118,13 @@ class Trainer:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen, self.step, self.elapsed = 0, 0, 0.0
         if state:
-            self.model.load_state_dict(state["model"])
+            try:
+                self.model.load_state_dict(state["model"])
+            except RuntimeError as error:
+                raise ModelError(
+                    f"The checkpoint is of another release ({first_line(error)}); start a new run "
+                    "in another folder with --init CHECKPOINT."
+                ) from None
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
         else:
             self._begin()
@@ -143,7 +157,8 @@ class Trainer:
             if self.world > 1:
                 device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(device)
-            torch.backends.cuda.matmul.allow_tf32 = True
+            # Not for matrices: the prior compares places by differences of large numbers.
+            torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
         return device
@@ -189,15 +204,21 @@ class Trainer:
         from runtime.errors import ModelError
 
         args = self.args
-        self.initial = None
+        self.initial, self.backbone = None, None
         if state:
             config, origin = complete(state["config"]), "the run to resume"
         elif args.init:
             self.initial = load_checkpoint(args.init).model
             config, origin = self.initial.config, args.init
         else:
-            form = args.form or RECIPES[args.recipe or "clicks"].form
-            prior = form == "guided" if args.prior is None else args.prior
+            recipe = RECIPES[args.recipe or "clicks"]
+            form = args.form or recipe.form
+            if args.prior and form != "guided":
+                raise ModelError("Only the guided form has a prior; leave --prior out.")
+            prior = args.prior
+            if prior is None:
+                prior = form == "guided" and recipe.guess_images + recipe.prior_images > 0
+            self.backbone = self._read_backbone(prior)
             return {"width": args.width or 64, "form": form, "prior": prior}
         for name in ("width", "form"):
             given = getattr(args, name)
@@ -206,13 +227,27 @@ class Trainer:
                     f"--{name} {given} does not fit {origin}, whose network has {name} "
                     f"{config[name]}; leave the option out."
                 )
-        if args.prior and not config["prior"] and not state and config["form"] == "guided":
+        added = bool(args.prior and not config["prior"] and not state)
+        if added and config["form"] == "guided":
+            self.backbone = self._read_backbone(True)
             return {**config, "prior": True}
+        self._read_backbone(False)
         if args.prior is not None and args.prior != config["prior"]:
             raise ModelError(
                 f"--{'' if args.prior else 'no-'}prior does not fit {origin}; leave it out."
             )
         return dict(config)
+
+    def _read_backbone(self, wanted: bool) -> dict[str, torch.Tensor] | None:
+        """The weights that a new prior starts from."""
+        from hscaunet.backbone import find_backbone, read_backbone
+        from runtime.errors import ModelError
+
+        if wanted:
+            return read_backbone(self.args.backbone or find_backbone())
+        if self.args.backbone:
+            raise ModelError("--backbone is for a new prior, and none is made; leave it out.")
+        return None
 
     def _settle_recipe(self, state: dict[str, Any] | None, config: dict[str, Any]) -> Recipe:
         """The recipe of the checkpoint or of the command line, with the options given."""
@@ -233,15 +268,28 @@ class Trainer:
                 )
         else:
             recipe = RECIPES[args.recipe or "clicks"]
-            if config["form"] != "guided":
+            if self.initial is not None:  # it has learned those parts
                 recipe = replace(recipe, grid_images=0)
-            if not config["prior"]:
-                recipe = replace(recipe, guess_images=0, prior_images=0)
+                if self.initial.prior is not None:
+                    recipe = replace(recipe, guess_images=0, prior_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "ema")
         names += ("grid_images", "guess_images", "prior_images")
         names += ("weight_decay", "hue_share", "contrast")
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
         recipe = replace(recipe, **given)
+        lacking = () if config["form"] == "guided" else ("grid_images",)
+        if not config["prior"]:
+            lacking += ("guess_images", "prior_images")
+        for name in lacking:
+            if given.get(name):
+                log.warning(
+                    "This network has no such part: --%s is left out.", name.replace("_", "-")
+                )
+            recipe = replace(recipe, **{name: 0})
+        if self.backbone is not None and not recipe.guess_images + recipe.prior_images:
+            raise ModelError(
+                "A new prior must learn: give --guess-images and --prior-images, or --no-prior."
+            )
         if recipe.batch % self.world:
             raise BackendError(
                 f"A batch of {recipe.batch} does not divide among {self.world} processes; set "
@@ -250,15 +298,12 @@ class Trainer:
         return recipe
 
     def _begin(self) -> None:
-        """The weights of a new run: those of --init, and of the backbone where it has none."""
-        from hscaunet.backbone import find_backbone, read_backbone
-
-        prior = self.model.prior
+        """The weights of a new run: those of --init, and of the backbone for a new prior."""
         if self.initial is not None:
-            self.model.load_state_dict(self.initial.state_dict(), strict=False)
-        if prior is not None and (self.initial is None or self.initial.prior is None):
-            path = self.args.backbone or find_backbone()
-            prior.backbone.load_state_dict(read_backbone(path))
+            self.model.load_state_dict(self.initial.state_dict(), strict=self.backbone is None)
+        if self.backbone is not None:
+            assert self.model.prior is not None
+            self.model.prior.backbone.load_state_dict(self.backbone)
 
     def _enter_phase(self) -> None:
         """Choose what learns: the interpolation alone, then the prior, then the U-Net."""
@@ -376,6 +421,8 @@ class Trainer:
         loss.backward()
         if self.phase != "network" and self.world > 1:
             for p in self.learning:
+                if p.grad is None:  # of the prior, what this phase has no use for
+                    continue
                 torch.distributed.all_reduce(p.grad)
                 p.grad /= self.world
         torch.nn.utils.clip_grad_norm_(self.learning, 10.0)

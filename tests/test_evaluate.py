@@ -273,8 +273,12 @@ def test_plot_and_contact_sheet_are_drawn(tiny_checkpoint, photo_folder, tmp_pat
     assert reach["zhang N=0"] is None
     assert 0 < reach["zhang N=2"] < 362
     dense = ["--protocols", "published", "--floors", "grey", "--plot", str(plot)]
-    assert main(["--data", str(photo_folder), "--photos", "1", *dense]) == 1
-    assert "measure zhang or icolorit" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--data", str(photo_folder), "--sheet", str(sheet)])
-    assert "name one" in capsys.readouterr().err
+    for wrong, message in (
+        (dense, "measure zhang or icolorit"),
+        (["--sheet", str(sheet)], "name one"),
+        (["--plot", str(tmp_path / "plot.xyz")], "must end in"),
+        (["--json", str(tmp_path / "none" / "r.json")], "does not exist"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["--data", str(photo_folder), *wrong])
+        assert message in capsys.readouterr().err

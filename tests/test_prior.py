@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,11 +27,10 @@ def prior():
 
 @torch.inference_mode()
 def test_the_stem_sees_the_grey_picture_as_the_published_one_sees_rgb():
-    """One plane with the folded weights, against three planes normalized as ImageNet's."""
+    """One plane with the folded weights, against three planes as it was trained with them."""
     found = torch.load(find_backbone(), weights_only=True)
     L = picture()[0]
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    rgb = (L.expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
+    rgb = (L.expand(-1, 3, -1, -1) * 255 - 127) / 128
     theirs = F.conv2d(F.pad(rgb, (0, 1, 0, 1)), found["_conv_stem.weight"], stride=2)
     norm = [found[f"_bn0.{n}"] for n in ("running_mean", "running_var", "weight", "bias")]
     theirs = F.relu6(F.batch_norm(theirs, *norm, eps=1e-3))
@@ -39,7 +39,7 @@ def test_the_stem_sees_the_grey_picture_as_the_published_one_sees_rgb():
     seen = []
     backbone.blocks[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     backbone(L)
-    # The padding is another: zero is the mean of each of three planes there.
+    # The padding is another: it is 0 after scaling, which is not the same grey here and there.
     assert torch.allclose(seen[0][..., :-1, :-1], theirs[..., :-1, :-1], atol=1e-4)
 
 
@@ -102,6 +102,25 @@ def test_a_hint_is_carried_to_what_looks_alike_and_not_elsewhere(prior):
 
 
 @torch.inference_mode()
+def test_a_lone_hint_is_doubted_and_not_its_pixels(prior):
+    def rarity(*places, side=1):
+        count = torch.zeros(1, 1, 32, 48)
+        for row, column in places:
+            count[0, 0, row : row + side, column : column + side] = 9.0
+        return float(prior.rarity(count))
+
+    most = 1 + float(prior.log_few.exp())
+    assert rarity((5, 5)) == pytest.approx(most)
+    assert rarity((5, 5), side=2) == pytest.approx(most)  # over four cells: one hint all the same
+    assert rarity((5, 5), (6, 6)) == pytest.approx(
+        most
+    )  # beside each other, they tell of one place
+    assert rarity((5, 5), (20, 30)) == pytest.approx(1 + (most - 1) / 8)
+    assert rarity((5, 5), (20, 30), (5, 40), (28, 8), (16, 16)) < 1.2
+    assert np.isfinite(rarity())
+
+
+@torch.inference_mode()
 def test_doubt_makes_a_hint_fade_with_distance():
     grid = HintGrid(diffuse=False)
     L, ab, mask = picture(256, 256)
@@ -142,3 +161,26 @@ def test_colour_does_not_diffuse_over_an_edge_of_the_guide():
     assert free[..., 40].mean() > 0.05
     assert held[..., 40].mean() < 0.01
     assert held[..., 56].mean() > 0.29
+
+
+@torch.inference_mode()
+def test_a_place_unlike_all_others_stays_a_number():
+    L, ab, mask = picture()
+    guide = torch.zeros(1, 4, 16, 24)
+    guide[..., 7, 9] = 50.0
+    assert torch.isfinite(Diffusion()(L, torch.rand(1, 2, 64, 96), ab, mask, guide)).all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(80, 144), (64, 64)])
+def test_doubt_at_the_edge_is_doubt(size):
+    """What is the same everywhere fades the same everywhere, whatever sizes round up to."""
+    grid = HintGrid(passes=1, smooth=False, diffuse=False)
+    L, ab, mask = picture(*size)
+    L[:] = 0.5
+    ab[:], mask[:] = 0.2, 0.0
+    mask[..., size[0] // 2, :] = 1
+    doubt = torch.full((1, 1, size[0] // 4, size[1] // 4), 2.0)
+    row = grid.steps(L, ab, mask, None, doubt)[0][0, 0, 2]
+    inner = row[16:-16]
+    assert (row[-4:] < inner.max() * 1.2).all()

@@ -127,11 +127,15 @@ def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder
         states.append(load_training(out / "last.pt")["model"])
 
     def moved(part):
-        names = [n for n in states[0] if n.startswith(part) and n.endswith(("weight", "bias"))]
+        names = [
+            n for n in states[0] if n.startswith(part) and "running" not in n and "num" not in n
+        ]
         pairs = itertools.pairwise(states)
         return [any(not torch.equal(a[n], b[n]) for n in names) for a, b in pairs]
 
     assert moved("prior.mix") == [True, True, False]
+    assert moved("prior.guide") == [False, True, False]
+    assert moved("grid.") == [False, False, False]
     assert moved("prior.backbone") == [False, False, False]
     assert moved("up1.") == [False, False, True]
     # What is held keeps its statistics too.
@@ -152,6 +156,33 @@ def test_a_prior_is_added_to_a_network_that_has_none(photo_folder, tmp_path, cap
     assert load_training(tmp_path / "run" / "last.pt")["config"]["prior"]
     assert main(arguments(photo_folder, tmp_path / "run", "--resume")) == 1
     assert "--no-prior does not fit the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--form", "published", "--prior"], "Only the guided form has a prior"),
+        (["--no-prior", "--backbone", "x.pth"], "--backbone is for a new prior"),
+        (["--prior", "--guess-images", "0", "--prior-images", "0"], "A new prior must learn"),
+    ],
+)
+def test_options_of_a_prior_that_do_not_fit_are_refused(
+    photo_folder, tmp_path, capsys, more, message
+):
+    assert main(arguments(photo_folder, tmp_path / "run", "--images", "4", *more)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_parts_that_are_not_there_take_no_photos(photo_folder, tmp_path, caplog):
+    more = ("--images", "8", "--guess-images", "4", "--grid-images", "4")
+    assert main(arguments(photo_folder, tmp_path / "a", *more)) == 0
+    assert "no such part: --guess-images" in caplog.text
+    assert load_training(tmp_path / "a" / "last.pt")["recipe"]["guess_images"] == 0
+    assert main(arguments(photo_folder, tmp_path / "b", *more, "--form", "published")) == 0
+    assert load_training(tmp_path / "b" / "last.pt")["recipe"]["grid_images"] == 0
+    assert "before the U-Net" not in caplog.text
+    assert main(arguments(photo_folder, tmp_path / "c", "--images", "8")) == 0
+    assert "before the U-Net begins to learn at 16" in caplog.text
 
 
 def test_a_file_that_is_no_backbone_is_refused(photo_folder, tmp_path, capsys, tiny_checkpoint):
@@ -237,10 +268,12 @@ def test_the_published_schedule_and_the_cooldown():
 
 
 def test_two_processes_train_together(photo_folder, tmp_path):
+    """Through all phases: each has gradients of its own to share."""
     out = tmp_path / "run"
+    phases = ("--images", "40", "--prior", "--guess-images", "8", "--prior-images", "8")
     result = run_python(
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "hscaunet.train", *arguments(photo_folder, out, "--images", "40")),
+        *("-m", "hscaunet.train", *arguments(photo_folder, out, *phases)),
         OMP_NUM_THREADS="1",
         GLOO_SOCKET_IFNAME="lo",
     )
