@@ -261,10 +261,17 @@ def layers_of_network(trt: Any, network: Any) -> Layers:
     def is_half(layer: Any) -> bool:
         return layer.num_outputs > 0 and layer.get_output(0).dtype == trt.DataType.HALF
 
+    def is_quantized_layer(layer: Any) -> bool:
+        # Its weights too: what stays in float may share its input with what does not.
+        inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
+        return len(inputs) > 1 and all(
+            tensor.name in dequantized for tensor in inputs[:2] if tensor is not None
+        )
+
     return Layers(
         convolutions=len(found),
         half=sum(map(is_half, found)),
-        quantized=sum(layer.get_input(0).name in dequantized for layer in found),
+        quantized=sum(map(is_quantized_layer, found)),
         layers=len(layers),
         layers_half=sum(map(is_half, layers)),
     )

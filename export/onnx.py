@@ -51,6 +51,7 @@ def fold(model: HSCAUNet) -> HSCAUNet:
     """A copy whose BatchNorms are folded into the convolutions before them."""
     import copy
 
+    import torch
     from torch import nn
     from torch.nn.utils import fuse_conv_bn_eval
 
@@ -63,6 +64,16 @@ def fold(model: HSCAUNet) -> HSCAUNet:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module[i] = fuse_conv_bn_eval(conv, norm)
                 module[i + 1] = nn.Identity()
+    prior = model.prior
+    if prior is not None:  # here the BatchNorm of a sum, and enlarging keeps factors as they are
+        norm = prior.join[0]
+        with torch.no_grad():
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            for conv in prior.joined:
+                conv.weight.mul_(scale[:, None, None, None])
+                conv.bias.mul_(scale)
+            prior.joined[0].bias.add_(norm.bias - norm.running_mean * scale)
+        prior.join[0] = nn.Identity()
     return model
 
 

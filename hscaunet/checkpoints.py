@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,8 @@ def _load_release(path: Path) -> Checkpoint:
     return Checkpoint(_build(config, state, path), rest)
 
 
-def _normalize_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Scale a convolution so that its BatchNorm, folded, multiplies by exactly one.
+def _normalize_batchnorm(convs: Iterable[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
+    """Scale convolutions so that the BatchNorm of their sum, folded, multiplies by exactly one.
 
     The function stays the same in training and in evaluation: what the convolution gains, the
     running variance and gamma gain too. Afterwards the weights that are stored and the weights
@@ -226,7 +226,10 @@ def _normalize_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert mean is not None  # these networks track statistics
     assert variance is not None
     scale = norm.weight / torch.sqrt(variance + norm.eps)
-    conv.weight.mul_(scale[:, None, None, None])
+    for conv in convs:
+        conv.weight.mul_(scale[:, None, None, None])
+        if conv.bias is not None:
+            conv.bias.mul_(scale)
     mean.mul_(scale)
     variance.copy_(norm.weight.square())
     norm.weight.copy_(torch.sqrt(variance + norm.eps))
@@ -251,7 +254,9 @@ def save_release(
         if isinstance(module, nn.Sequential):
             for conv, norm in zip(module, list(module)[1:], strict=False):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    _normalize_batchnorm(conv, norm)
+                    _normalize_batchnorm([conv], norm)
+    if released.prior is not None:
+        _normalize_batchnorm(released.prior.joined, released.prior.join[0])
     stored = {
         key: (value.half() if value.ndim == 4 else value).contiguous()
         for key, value in released.state_dict().items()

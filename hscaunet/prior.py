@@ -96,6 +96,11 @@ class Prior(nn.Module):
             self.guess.weight.zero_()
             self.guess.bias.zero_()
 
+    @property
+    def joined(self) -> tuple[nn.Conv2d, ...]:
+        """The convolutions whose sum `join`'s first BatchNorm takes; the first one at its size."""
+        return self.reduce8, self.reduce16, self.reduce32, self.whole
+
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Guess.
 

@@ -69,6 +69,9 @@ def test_the_file_is_what_tensorrt_takes(int8, tiny_onnx):
             weight = makers.get(node.input[1])
             if weight is None:
                 continue
+            if weight.op_type == "Cast":  # stays in float, and is stored as fp16
+                assert constants[weight.input[0]].dtype == np.float16
+                continue
             quantized += 1
             assert weight.op_type == "DequantizeLinear"
             assert constants[weight.input[0]].dtype == np.int8, "weights are stored as 8 bits"
@@ -407,7 +410,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
     assert bad_psnr < good - 1
     left, _, steps = search(graph, spoiled, nodes, photos, budget=-(good + bad_psnr) / 2)
     assert node not in left
-    assert (len(left), len(steps)) == (20, 2)
+    assert (len(left), len(steps)) == (30, 2)
 
 
 def test_search_by_command(tiny_onnx, tmp_path, capsys):

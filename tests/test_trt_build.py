@@ -35,7 +35,7 @@ from runtime.manifest import DEFAULT_MODEL, find_model
 
 LATER = [v for v in VERSIONS if v != "rtx"]
 
-CONVOLUTIONS = 65 + sum(Diffusion.steps)
+CONVOLUTIONS = 65 + 64 + sum(Diffusion.steps)  # U-Net and interpolation, prior, diffusion
 """Of the U-Net, attention and interpolation, and one a step of the diffusion."""
 
 
