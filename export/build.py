@@ -174,13 +174,14 @@ def settle_precision(
         )
     if precision == "auto":
         precision = "int8" if has == "int8" else "fp16"
-    if has == precision != "fp32":
-        if has == "int8":  # what stays in float is stored as fp16; not every parser folds the Cast
-            plain = type(proto)()
-            plain.CopyFrom(proto)
-            restore_floats(plain)
-            proto = plain
+    if has == precision == "fp16":
         return proto, precision, "as the file has it"
+    if has == precision:
+        plain = type(proto)()
+        plain.CopyFrom(proto)
+        restore_floats(plain)  # what is stored as fp16: not every parser folds the Cast behind it
+        remark = "without TF32" if precision == "fp32" else "as the file has it"
+        return plain, precision, remark
     if has != "fp32":
         raise BuildError(
             f"{path} is a graph of {has} and cannot be built as {precision}; give the fp32 file, "
@@ -191,11 +192,6 @@ def settle_precision(
             f"{path} has no Q/DQ nodes, so it cannot be built as int8 (TensorRT 11 has no "
             "calibration of its own); quantize the ONNX file first."
         )
-    if precision == "fp32":
-        plain = type(proto)()
-        plain.CopyFrom(proto)
-        restore_floats(plain)
-        return plain, precision, "without TF32"
     half, report = to_half(proto, feeds_of(proto, metadata))
     remark = f"largest value {report.largest:.3g} of 65504, at {report.at}"
     if report.kept:

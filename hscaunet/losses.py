@@ -10,6 +10,8 @@ from hscaunet.tensors import rgb_from_lab
 
 # Below this squared error (42 dB) a photo's error is not seen; it keeps the logarithm finite.
 _UNSEEN = (2 / 255) ** 2
+SSIM_WEIGHT = 4.0
+"""Of SSIM beside the logarithm of the squared error: one of 0.01 counts as much as 0.17 dB."""
 
 
 def ssim(a: Tensor, b: Tensor, value_range: float = 1.0, window: int = 11) -> Tensor:
@@ -70,7 +72,9 @@ def published_loss(L: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
     return 0.8 * F.l1_loss(predicted, truth) + 0.2 * (1 - similarity.mean())
 
 
-def picture_loss(L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float = 4.0) -> Tensor:
+def picture_loss(
+    L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float = SSIM_WEIGHT
+) -> Tensor:
     """What is measured: log squared error and SSIM of the RGB picture, photo by photo.
 
     The mean of the logarithms is the mean PSNR but for a factor, so a photo whose colours cannot
@@ -83,7 +87,7 @@ def picture_loss(L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float
     predicted, truth : Tensor, shape (N, 2, H, W)
         ab on the network's 0..1 scale.
     ssim_weight : float
-        At 4, an SSIM of 0.01 counts as much as 0.17 dB.
+        See `SSIM_WEIGHT`; 0 leaves SSIM out.
     """
     from runtime.layout import denormalize_ab
 

@@ -27,9 +27,9 @@ _GUIDES = 4  # planes of the diffusion's guide
 _SLOPE = 4.0  # the same for how colours change with L
 
 
-def _enlarge(x: Tensor, like: Tensor, factor: int = 2) -> Tensor:
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
     """Bilinear, cut to the size of `like`: an odd size was rounded up when it was halved."""
-    x = F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     return x[..., : like.shape[2], : like.shape[3]]
 
 

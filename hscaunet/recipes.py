@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -69,6 +70,19 @@ class Recipe:
     contrast: float = 0.0
     seed: int = 0
 
+    @property
+    def alone(self) -> dict[str, int]:
+        """On how many photos each part learns alone, in that order, before the U-Net."""
+        return {"grid": self.grid_images, "guess": self.guess_images, "prior": self.prior_images}
+
+    def phase(self, seen: int) -> tuple[str, int]:
+        """What learns after `seen` photos ("network" in the end), and since how many."""
+        for name, images in self.alone.items():
+            if seen < images:
+                return name, seen
+            seen -= images
+        return "network", seen
+
 
 RECIPES = {
     # As published: HSCAU-Net 2022, see docs/training.md.
@@ -96,7 +110,8 @@ RECIPES = {
         prior_images=40000,
     ),
 }
-_GRID_LR, _GUESS_LR, _PRIOR_LR = 0.02, 2e-3, 1e-3
+_GRID_LR = 0.02
+_PRIOR_LR = {"guess": 2e-3, "prior": 1e-3}
 _WARM_IMAGES = 1000
 
 
@@ -105,16 +120,13 @@ def learning_rate(recipe: Recipe, seen: int, photos: int) -> float:
     if recipe.epochs:
         epoch = seen / photos
         return next((lr for last, lr in recipe.epochs if epoch < last), recipe.epochs[-1][1])
-    if seen < recipe.grid_images:
-        left = 1 - seen / recipe.grid_images
+    phase, since = recipe.phase(seen)
+    left = 1 - since / recipe.alone.get(phase, math.inf)
+    if phase == "grid":
         return _GRID_LR * min(1.0, 2 * left)
-    since = seen - recipe.grid_images
-    for images, rate in ((recipe.guess_images, _GUESS_LR), (recipe.prior_images, _PRIOR_LR)):
-        if since < images:
-            warm = min(1.0, (since + recipe.batch) / _WARM_IMAGES)
-            return rate * warm * min(1.0, 3 * (1 - since / images))
-        since -= images
     warm = min(1.0, (since + recipe.batch) / _WARM_IMAGES)
+    if phase in _PRIOR_LR:
+        return _PRIOR_LR[phase] * warm * min(1.0, 3 * left)
     cool = (recipe.images - seen) / recipe.cooldown if recipe.cooldown else 1.0
     return recipe.lr * warm * min(1.0, cool)
 

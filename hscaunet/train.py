@@ -30,6 +30,15 @@ _ALONE_WEIGHT = 0.5
 _CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
 
 
+def _other_release(error: Exception) -> Exception:
+    from runtime.errors import ModelError, first_line
+
+    return ModelError(
+        f"The checkpoint is of another release ({first_line(error)}); start a new run in another "
+        "folder with --init CHECKPOINT."
+    )
+
+
 class Trainer:
     """One training run, from the photos to its checkpoints.
 
@@ -50,7 +59,6 @@ class Trainer:
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
-        from runtime.errors import ModelError, first_line
 
         self.args, self.out = args, Path(args.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -90,7 +98,7 @@ class Trainer:
         if not self.recipe.images:
             epochs = self.recipe.epochs[-1][0] if self.recipe.epochs else args.epochs
             self.recipe = replace(self.recipe, images=epochs * len(self.photos))
-        alone = self.recipe.grid_images + self.recipe.guess_images + self.recipe.prior_images
+        alone = sum(self.recipe.alone.values())
         if self.recipe.images <= alone:
             log.warning(
                 "This run ends after %d photos, before the U-Net begins to learn at %d; set "
@@ -121,10 +129,7 @@ class Trainer:
             try:
                 self.model.load_state_dict(state["model"])
             except RuntimeError as error:
-                raise ModelError(
-                    f"The checkpoint is of another release ({first_line(error)}); start a new run "
-                    "in another folder with --init CHECKPOINT."
-                ) from None
+                raise _other_release(error) from None
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
         else:
             self._begin()
@@ -134,10 +139,7 @@ class Trainer:
             try:
                 self.optimizer.load_state_dict(state["optimizer"])
             except ValueError as error:
-                raise ModelError(
-                    f"The checkpoint is of another release ({error}); start a new run in another "
-                    "folder with --init CHECKPOINT."
-                ) from None
+                raise _other_release(error) from None
             for group in self.optimizer.param_groups:  # as it was: --weight-decay may be another
                 if group["params"][0].ndim == 4:
                     group["weight_decay"] = self.recipe.weight_decay
@@ -309,16 +311,7 @@ class Trainer:
         """Choose what learns: the interpolation alone, then the prior, then the U-Net."""
         import torch
 
-        recipe, left = self.recipe, self.seen
-        lengths = {"grid": recipe.grid_images if self.model.form == "guided" else 0}
-        if self.model.prior is not None:
-            lengths |= {"guess": recipe.guess_images, "prior": recipe.prior_images}
-        phase = "network"
-        for name, images in lengths.items():
-            if left < images:
-                phase = name
-                break
-            left -= images
+        phase, _ = self.recipe.phase(self.seen)
         if phase == self.phase:
             return
         self.phase = phase
@@ -371,7 +364,7 @@ class Trainer:
         import torch
 
         from hscaunet.augment import Augmentation
-        from hscaunet.losses import picture_loss, published_loss
+        from hscaunet.losses import SSIM_WEIGHT, picture_loss, published_loss
         from hscaunet.sampling import pack_input
         from runtime.layout import NEUTRAL, normalize_ab
 
@@ -410,7 +403,7 @@ class Trainer:
             loss = published_loss(L / 100, predicted, truth)
         else:
             # A guess has no edges of its own yet, and SSIM would cost a third of the step.
-            weight = 0.0 if self.phase == "guess" else 4.0
+            weight = 0.0 if self.phase == "guess" else SSIM_WEIGHT
             loss = picture_loss(L / 100, predicted, truth, weight)
         if alone is not None and not turned.all():
             # Nobody can guess turned hues.
