@@ -558,7 +558,8 @@ def tensorrt(
 
     class Layer:
         def __init__(self, kind, out, number):
-            self.type, self.num_outputs = getattr(module.LayerType, kind), 1
+            self.type = getattr(module.LayerType, kind)
+            self.num_inputs = self.num_outputs = 1  # weights that are constants are no input
             self._tensor = guard("ITensor", Tensor(f"t{number}", out))
 
         def get_output(self, i):

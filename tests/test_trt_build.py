@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 import threading
+from types import SimpleNamespace as Space
 
 import fake_gpu
 import numpy as np
@@ -22,6 +23,7 @@ from export.build import (
     build,
     check_layers,
     layers_of_engine,
+    layers_of_network,
     settle_precision,
 )
 from export.onnx import build_onnx, check_inputs, feeds
@@ -141,6 +143,31 @@ def test_rtx_builds_int8_from_a_graph_with_qdq_nodes(rtx, int8_onnx, tmp_path):
     with pytest.raises(BuildError, match="cannot be built as fp16"):
         build(int8_onnx, tmp_path / "b.engine", rtx, BuildOptions(precision="fp16"))
     assert not (tmp_path / "b.engine").exists()
+
+
+def test_a_convolution_is_quantized_if_its_weights_are_too():
+    kinds = Space(**{name: name for name in ("CONVOLUTION", "DECONVOLUTION", "DEQUANTIZE")})
+    trt = Space(LayerType=kinds, DataType=Space(HALF="HALF"))
+
+    def layer(kind, inputs, output):
+        return Space(
+            type=kind,
+            num_inputs=len(inputs),
+            num_outputs=1,
+            get_input=lambda i: inputs[i] and Space(name=inputs[i]),
+            get_output=lambda i: Space(name=output, dtype="FLOAT"),
+        )
+
+    layers = [
+        layer("DEQUANTIZE", ["x8", "scale"], "x"),
+        layer("DEQUANTIZE", ["w8", "scale"], "w"),
+        layer("CONVOLUTION", ["x", "w"], "a"),
+        layer("CONVOLUTION", ["x", "floats", None], "b"),  # shares its input, stays in float
+        layer("DECONVOLUTION", ["x"], "c"),  # its weights are constants
+    ]
+    network = Space(num_layers=len(layers), get_layer=layers.__getitem__)
+    found = layers_of_network(trt, network)
+    assert (found.convolutions, found.quantized, found.layers) == (3, 1, 5)
 
 
 def test_the_command_builds_the_bundled_model(tmp_path):
