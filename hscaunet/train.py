@@ -317,7 +317,7 @@ class Trainer:
         self.phase = phase
         for name, parameter in self.model.named_parameters():
             part, _, rest = name.partition(".")
-            parts = {"grid": ("grid",), "prior": ("guess", "prior")}.get(part, ("network",))
+            parts = {"grid": ("grid", "prior"), "prior": ("guess", "prior")}.get(part, ("network",))
             parameter.requires_grad_(phase in parts and not rest.startswith("backbone."))
             parameter.grad = None
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
@@ -340,9 +340,15 @@ class Trainer:
         }[phase]
         if self.world > 1 and phase == "network":
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
-        self.forward = (
-            torch.compile(forward) if self.args.compile and phase == "network" else forward
-        )
+        compiles = self.args.compile
+        self.forward = torch.compile(forward) if compiles and phase == "network" else forward
+        if self.model.form == "guided":
+            vars(self.model.grid).pop("steps", None)
+            if compiles and phase == "prior":
+                # Two thirds of a step, all of it small operations in fp32.
+                self.model.grid.steps = torch.compile(  # type: ignore[method-assign]
+                    self.model.grid.steps, dynamic=False
+                )
 
     def _autocast(self) -> Any:
         import torch
@@ -352,7 +358,8 @@ class Trainer:
             # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a
             # training step of the lite network takes half the time, with AMX less still. Compiled
             # for AVX-512, it turns NaN at the second step (PyTorch 2.13).
-            avx512 = torch.cpu._is_avx512_bf16_supported() and not self.args.compile
+            compiled = self.args.compile and self.phase == "network"
+            avx512 = torch.cpu._is_avx512_bf16_supported() and not compiled
             fast = self.device.type == "cuda" or (
                 self.device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or avx512)
             )

@@ -17,6 +17,9 @@ EXAMPLES = ROOT / "examples"
 SHARED_PHOTOS = ROOT.parent / "shared" / "photos"
 ONNX_ENGINES = ("onnxruntime", "openvino")  # those that run ONNX files on a CPU
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two share two cores; before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def run_python(*args: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     """Run Python at the top of the repository."""
@@ -91,26 +94,29 @@ def stir(model) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def exported_once() -> Iterator[None]:
-    """torch.onnx.export takes most of a minute a network: each is exported once in a session."""
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """torch.onnx.export takes most of a minute a network: each is exported once for all tests."""
     import hashlib
 
     import onnx
 
     from export import onnx as module
 
-    real, kept = module.to_proto, {}
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    real = module.to_proto
 
     def to_proto(network, example, *more):  # type: ignore[no-untyped-def]
         state = hashlib.sha256(repr((network, [tuple(e.shape) for e in example], more)).encode())
         for name, value in network.state_dict().items():
             state.update(name.encode() + value.contiguous().numpy().tobytes())
-        key = state.digest()
-        if key not in kept:
-            kept[key] = real(network, example, *more)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(kept[key])
-        return copy
+        kept = folder / f"{state.hexdigest()[:32]}.exported"
+        if not kept.exists():
+            new = kept.with_suffix(f".{os.getpid()}")
+            new.write_bytes(real(network, example, *more).SerializeToString())
+            new.replace(kept)
+        return onnx.load_from_string(kept.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "to_proto", to_proto)
