@@ -46,14 +46,15 @@ _MIDDLE, _SPREAD = 0.449, 0.226
 def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Padding so that out = ceil(in / stride), for even sizes as TensorFlow's (a line is idle)."""
     if stride == 1:
-        return F.pad(x, [kernel // 2] * 4)
+        return x  # the convolution's own is the same
     before, after = (kernel - 2) // 2, (kernel - 2) // 2 + 1 + 1
     return F.pad(x, (before, after, before, after))
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
+    padding = kernel // 2 if stride == 1 else 0
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, _EPSILON),
     )
 

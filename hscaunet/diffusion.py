@@ -31,13 +31,14 @@ def _pad(x: Tensor) -> Tensor:
 
 
 def _squares(x: Tensor) -> Tensor:
-    """Squared difference to each neighbour, (N, 1, H, W) to (N, 8, H, W)."""
+    """Squared difference to each neighbour, (N, C, H, W) to (N, C, 8, H, W)."""
     # Not by `pick`: a convolution may be computed in bf16, and L's small steps would be lost.
-    padded = _pad(x)
+    flat = x.flatten(0, 1)[:, None]
+    padded = _pad(flat)
     rows = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
     columns = slice(None, -2), slice(1, -1), slice(2, None)
     others = torch.cat([rows[i][..., columns[j]] for i, j in _NEIGHBOURS], 1)
-    return (others - x).square()
+    return (others - flat).square().unflatten(0, (-1, x.shape[1]))
 
 
 class Diffusion(nn.Module):
@@ -67,14 +68,15 @@ class Diffusion(nn.Module):
 
     def weights(self, L: Tensor, level: int, guide: Tensor | None = None) -> Tensor:
         """Weight of each neighbour, (N, 1, H, W) to (N, 8, H, W), summing to 1."""
-        squares = _squares(L * _GAIN)
+        planes = L * _GAIN
+        squares = _squares(planes if guide is None else torch.cat([planes, guide], 1))
+        light = squares[:, 0]
         spread = self.log_spread[level].exp().clamp_min(_SMALLEST_SPREAD)
-        usual = squares.mean(1, keepdim=True) * spread + _FLOOR
+        usual = light.mean(1, keepdim=True) * spread + _FLOOR
         # No softmax: over channels it is slow in ONNX Runtime, and no exponent is above 0.
-        exponent = squares / usual
+        exponent = light / usual
         if guide is not None:
-            for plane in guide.split(1, 1):
-                exponent = exponent + _squares(plane)
+            exponent = exponent + squares[:, 1:].sum(1)
             # A place unlike all others still takes the likest of them.
             exponent = exponent - exponent.amin(1, keepdim=True)
         weights = torch.exp(-exponent)

@@ -276,7 +276,7 @@ class Trainer:
                     recipe = replace(recipe, guess_images=0, prior_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "ema")
         names += ("grid_images", "guess_images", "prior_images")
-        names += ("weight_decay", "hue_share", "contrast")
+        names += ("weight_decay", "hue_share", "contrast", "dense_share")
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
         recipe = replace(recipe, **given)
         lacking = () if config["form"] == "guided" else ("grid_images",)
@@ -619,6 +619,9 @@ def build_parser() -> argparse.ArgumentParser:
     more("--prior-images", type=int, metavar="N", help="then for the prior with the interpolation")
     more("--ema", type=float, help="decay of the averaged weights")
     more("--weight-decay", type=float, metavar="D", help="of the convolutions, as in AdamW")
+    more(
+        "--dense-share", type=float, metavar="S", help="share of the photos with hints as published"
+    )
     more("--hue-share", type=float, metavar="S", help="share of the photos whose hues are turned")
     more("--contrast", type=float, metavar="C", help="L to a random power, exp(-C) to exp(C)")
     more("--seed", type=int, help="of everything random")
@@ -664,10 +667,11 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
     names = ("seed", "cooldown", "grid_images", "guess_images", "prior_images")
-    for name in (*names, "weight_decay", "hue_share", "contrast"):
+    shares = ("weight_decay", "hue_share", "contrast", "dense_share")
+    for name in (*names, *shares):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
-    for name, most in (("hue_share", 1.0), ("contrast", 2.0), ("weight_decay", 10.0)):
+    for name, most in zip(shares, (10.0, 1.0, 2.0, 1.0), strict=True):
         if getattr(args, name) is not None and not getattr(args, name) <= most:
             parser.error(f"--{name.replace('_', '-')} must be at most {most:g}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -235,7 +235,13 @@ def test_a_run_of_an_older_release_is_refused_in_a_sentence(photo_folder, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "option", [("--hue-share", "50"), ("--contrast", "nan"), ("--weight-decay", "-1")]
+    "option",
+    [
+        ("--hue-share", "50"),
+        ("--contrast", "nan"),
+        ("--weight-decay", "-1"),
+        ("--dense-share", "1.1"),
+    ],
 )
 def test_changes_of_photos_have_limits(photo_folder, tmp_path, capsys, option):
     with pytest.raises(SystemExit):

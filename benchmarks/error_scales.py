@@ -1,0 +1,74 @@
+"""Where the error lies, from coarse to fine: ``python benchmarks/error_scales.py --data PATH``.
+
+The error of ab is split into means of 64, 32, 16, 8, 4 and 2 pixels, enlarged bilinearly, and what
+is left. Two rows a protocol: each scale's share of the squared error; and the PSNR of the picture
+if all coarser scales and this one were right. The last figure of all says how much of what is left
+below 4 pixels a fit of ab to L could explain that knows the truth, in blocks of 16 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hscaunet.checkpoints import load_checkpoint
+from hscaunet.evaluate import TorchMethod, compare, join, present
+from hscaunet.photos import center_square, load_photos
+from hscaunet.protocols import parse_protocols
+from hscaunet.tensors import lab_from_rgb
+from hscaunet.weights import bundled_weights
+
+_SCALES = (64, 32, 16, 8, 4, 2, 1)
+
+
+def _smooth(x: Tensor, scale: int) -> Tensor:
+    if scale == 1:
+        return x
+    return F.interpolate(F.avg_pool2d(x, scale), scale_factor=scale, mode="bilinear")
+
+
+def _explained(error: Tensor, L: Tensor, block: int = 16) -> float:
+    """Share of the error's fine part that is linear in L's, with a slope a block."""
+    fine, light = error - _smooth(error, 4), L - _smooth(L, 4)
+    both = F.avg_pool2d(fine * light, block)
+    gain = both.square() / F.avg_pool2d(light.square(), block).clamp_min(1e-9)
+    return float(gain.mean() / fine.square().mean())
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH")
+    parser.add_argument("--photos", type=int, default=16, metavar="N", help="use the first N")
+    parser.add_argument("--checkpoint", type=Path, default=bundled_weights(), metavar="C")
+    args = parser.parse_args()
+    method = TorchMethod("network", load_checkpoint(args.checkpoint).model.eval())
+    photos = load_photos(args.data, short_side=256, skip_grey=False, limit=args.photos)
+    squares = [center_square(rgb, 256) for _, rgb in photos]
+    print("protocol              ", *(f"{s:>6} px" for s in _SCALES))
+    for protocol in parse_protocols(["published", "zhang"], [10, 100]):
+        shares, right, explained = [], [], []
+        for i, rgb in enumerate(squares):
+            L, x = present(protocol, rgb, i, 0)
+            found = method.predict(x)
+            lab = lab_from_rgb(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255)
+            error = (lab[:, 1:] + 128) / 255 - found
+            down_to = [_smooth(error, scale) for scale in _SCALES]
+            parts = [down_to[0], *(b - a for a, b in itertools.pairwise(down_to))]
+            energy = np.array([float(part.square().mean()) for part in parts])
+            shares.append(energy / energy.sum())
+            right.append([compare(join(L, found + part), rgb)["psnr"] for part in down_to[:-1]])
+            explained.append(_explained(error, lab[:, :1]))
+        print(f"{protocol.label:<15} share ", *(f"{100 * v:>7.1f} %" for v in np.mean(shares, 0)))
+        print(f"{'':<15} dB    ", *(f"{v:>9.2f}" for v in np.mean(right, 0)))
+        print(f"{'':<15} linear in L below 4 px: {100 * np.mean(explained):.0f} %")
+
+
+if __name__ == "__main__":
+    main()
