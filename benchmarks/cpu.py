@@ -336,11 +336,9 @@ def ratios(model: Path, held: dict[str, int], repeats: int) -> dict[str, dict[st
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Bars of the medians, a panel for each model and size."""
-    import matplotlib
+    from hscaunet.figures import open_matplotlib
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = open_matplotlib()
     models = list(report["models"])
     figure, axes = plt.subplots(
         len(models), len(SIZES), figsize=(13, 3.6 * len(models)), squeeze=False, sharey="row"

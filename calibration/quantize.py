@@ -105,7 +105,6 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
 
     import numpy as np
     import onnx
-    from onnx import numpy_helper
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantType,
@@ -153,18 +152,9 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
             ) from None
         finally:
             root.setLevel(level)
-    # What stays in float, most of it the prior's, would be two thirds of the file. Released weights
-    # are numbers of fp16 already: storing them as such changes nothing.
+    # What stays in float, most of it the prior's, would be two thirds of the file.
     taken = {node.input[1] for node in made.graph.node if node.op_type in OP_TYPES}
-    halves = set()
-    for tensor in made.graph.initializer:
-        if tensor.name in taken:
-            value = numpy_helper.to_array(tensor)
-            with np.errstate(over="ignore"):
-                half = value.astype(np.float16)
-            if np.array_equal(half, value):
-                halves.add(tensor.name)
-    store_half(made, halves)
+    store_half(made, taken, exact=True)
     del made.metadata_props[:]
     for entry in proto.metadata_props:
         value = "int8" if entry.key == "precision" else entry.value

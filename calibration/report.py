@@ -200,13 +200,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
     """PSNR lost by protocol, and milliseconds by engine."""
     import io
 
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    from hscaunet.figures import open_matplotlib
     from runtime.files import write_atomically
 
+    plt = open_matplotlib()
     names = [f["name"] for f in report["files"]]
     protocols = list(report["quality"][names[0]])
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -284,7 +281,6 @@ def _run(args: argparse.Namespace) -> None:
     from export.build import load_graph
     from export.precision import restore_floats
     from runtime.colorizer import locate_model
-    from runtime.errors import MissingDependencyError
     from runtime.files import write_atomically
 
     paths = [locate_model(model) for model in args.models]
@@ -301,12 +297,9 @@ def _run(args: argparse.Namespace) -> None:
                 f"{output} must end in {suffix} and lie in a folder that exists."
             )
     if args.plot:
-        try:  # missing, it is said now and not after all the work
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError(
-                "--plot needs matplotlib: pip install 'hscaunet[plot]'."
-            ) from None
+        from hscaunet.figures import open_matplotlib
+
+        open_matplotlib()  # missing, it is said now and not after all the work
     squares = load_squares(args.data, args.photos)
     report: dict[str, Any] = {
         "format": REPORT_FORMAT,

@@ -55,6 +55,8 @@ def fold(model: HSCAUNet) -> HSCAUNet:
     from torch import nn
     from torch.nn.utils import fuse_conv_bn_eval
 
+    from hscaunet.checkpoints import normalize_batchnorm
+
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
         if not isinstance(module, nn.Sequential):
@@ -67,12 +69,9 @@ def fold(model: HSCAUNet) -> HSCAUNet:
     prior = model.prior
     if prior is not None:  # here the BatchNorm of a sum, and enlarging keeps factors as they are
         norm = prior.join[0]
-        with torch.no_grad():
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            for conv in prior.joined:
-                conv.weight.mul_(scale[:, None, None, None])
-                conv.bias.mul_(scale)
-            prior.joined[0].bias.add_(norm.bias - norm.running_mean * scale)
+        normalize_batchnorm(prior.joined, norm)
+        with torch.no_grad():  # what is left of it adds, and multiplies by one
+            prior.joined[0].bias.add_(norm.bias - norm.running_mean)
         prior.join[0] = nn.Identity()
     return model
 
@@ -200,13 +199,17 @@ def name_dimensions(
     del proto.graph.value_info[:]
 
 
-def store_half(proto: onnx.ModelProto, names: Collection[str] | None = None) -> None:
+def store_half(
+    proto: onnx.ModelProto, names: Collection[str] | None = None, exact: bool = False
+) -> None:
     """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening.
 
     Parameters
     ----------
     names : collection of str, optional
         Only those of these names.
+    exact : bool
+        Only those that are numbers of fp16 already, as released weights are.
     """
     import numpy as np
     import onnx
@@ -219,8 +222,12 @@ def store_half(proto: onnx.ModelProto, names: Collection[str] | None = None) -> 
         value = numpy_helper.to_array(tensor)
         if value.size < _SMALL_WEIGHT or (names is not None and tensor.name not in names):
             continue
+        with np.errstate(over="ignore"):
+            half = value.astype(np.float16)
+        if exact and not np.array_equal(half, value):
+            continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), name + ".fp16"))
+        tensor.CopyFrom(numpy_helper.from_array(half, name + ".fp16"))
         casts.append(
             helper.make_node(
                 "Cast", [name + ".fp16"], [name], name + ".cast", to=onnx.TensorProto.FLOAT

@@ -215,7 +215,7 @@ def _load_release(path: Path) -> Checkpoint:
     return Checkpoint(_build(config, state, path), rest)
 
 
-def _normalize_batchnorm(convs: Iterable[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
+def normalize_batchnorm(convs: Iterable[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
     """Scale convolutions so that the BatchNorm of their sum, folded, multiplies by exactly one.
 
     The function stays the same in training and in evaluation: what the convolution gains, the
@@ -254,9 +254,9 @@ def save_release(
         if isinstance(module, nn.Sequential):
             for conv, norm in zip(module, list(module)[1:], strict=False):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    _normalize_batchnorm([conv], norm)
+                    normalize_batchnorm([conv], norm)
     if released.prior is not None:
-        _normalize_batchnorm(released.prior.joined, released.prior.join[0])
+        normalize_batchnorm(released.prior.joined, released.prior.join[0])
     stored = {
         key: (value.half() if value.ndim == 4 else value).contiguous()
         for key, value in released.state_dict().items()

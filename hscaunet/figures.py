@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import ColorizationError
+from runtime.errors import ColorizationError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def open_matplotlib() -> Any:
 
     Raises
     ------
-    ColorizationError
+    MissingDependencyError
         If matplotlib is not installed.
     """
     try:
@@ -47,8 +47,8 @@ def open_matplotlib() -> Any:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError:
-        raise ColorizationError(
-            "--plot and --sheet need matplotlib: pip install 'hscaunet[plot]'."
+        raise MissingDependencyError(
+            "Plots and sheets need matplotlib: pip install 'hscaunet[plot]'."
         ) from None
     return plt
 

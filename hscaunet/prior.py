@@ -120,24 +120,6 @@ class Prior(nn.Module):
 
     def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The guess without hints, ab like that with them, and what `forward` gives."""
-        alone, coefficients, doubt, guide = self._parts(L, ab, mask)
-        return self.wide(alone), self.paint(L, coefficients), doubt, guide
-
-    @staticmethod
-    def paint(L: Tensor, coefficients: Tensor) -> Tensor:
-        """Colours at full size: what a place's mean L has, and how they change with L there."""
-        mean = F.avg_pool2d(L, 4)
-        wide = F.interpolate(torch.cat([coefficients, mean], 1), scale_factor=4.0, mode="bilinear")
-        level, slope, mean = wide.split(2, 1)
-        return (level + _SLOPE * slope * (L - mean)) / _GAIN
-
-    @staticmethod
-    def wide(alone: Tensor) -> Tensor:
-        """The guess without hints, (N, 2, H / 8, W / 8), as centred ab at full size."""
-        return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
-
-    def _parts(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Guess without hints (see `wide`), coefficients with them (`paint`), doubt, guide."""
         f4, f8, f16, f32 = self.backbone(L)
         x = self.reduce16(f16) + _enlarge(self.reduce32(f32), f16)
         x = self.reduce8(f8) + _enlarge(x, f8)
@@ -170,7 +152,21 @@ class Prior(nn.Module):
         out, guide = self.out(fine).float(), self.guide(fine).float()
         level = out[:, :2] + _enlarge(guess, f4)
         doubt = out[:, 4:].exp() * self.rarity(cells[:, :1])
-        return guess, torch.cat([level, out[:, 2:4]], 1), doubt, guide
+        coefficients = torch.cat([level, out[:, 2:4]], 1)
+        return self.wide(guess), self.paint(L, coefficients), doubt, guide
+
+    @staticmethod
+    def paint(L: Tensor, coefficients: Tensor) -> Tensor:
+        """Colours at full size: what a place's mean L has, and how they change with L there."""
+        mean = F.avg_pool2d(L, 4)
+        wide = F.interpolate(torch.cat([coefficients, mean], 1), scale_factor=4.0, mode="bilinear")
+        level, slope, mean = wide.split(2, 1)
+        return (level + _SLOPE * slope * (L - mean)) / _GAIN
+
+    @staticmethod
+    def wide(alone: Tensor) -> Tensor:
+        """The guess without hints, (N, 2, H / 8, W / 8), as centred ab at full size."""
+        return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
 
     def rarity(self, count: Tensor) -> Tensor:
         """By how much more a single hint is doubted than one of many: (N, 1, 1, 1).
