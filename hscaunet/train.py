@@ -340,31 +340,38 @@ class Trainer:
         }[phase]
         if self.world > 1 and phase == "network":
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
-        compiles = self.args.compile
-        self.forward = torch.compile(forward) if compiles and phase == "network" else forward
+        compiles = self.args.compile and phase in ("prior", "network")
+        # Compiled in bf16 for AVX-512, the U-Net turns NaN at the second step (PyTorch 2.13).
+        whole = phase == "network" and self._amp() != "avx512"
+        self.forward = torch.compile(forward) if compiles and whole else forward
         if self.model.form == "guided":
             vars(self.model.grid).pop("steps", None)
-            if compiles and phase == "prior":
-                # Two thirds of a step, all of it small operations in fp32.
+            if compiles and not whole:
+                # Two thirds of the prior's step, all of it small operations in fp32.
                 self.model.grid.steps = torch.compile(  # type: ignore[method-assign]
                     self.model.grid.steps, dynamic=False
                 )
 
+    def _amp(self) -> str:
+        """What bf16 is computed by: "cuda", "amx", "avx512", "slow", or "off" where it is not."""
+        import torch
+
+        if self.args.amp == "off":
+            return "off"
+        # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a training
+        # step of the lite network takes half the time, with AMX less still.
+        if self.device.type == "cuda":
+            return "cuda"
+        if self.device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+            return "amx"
+        if self.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+            return "avx512"
+        return "slow" if self.args.amp == "bf16" else "off"
+
     def _autocast(self) -> Any:
         import torch
 
-        choice = self.args.amp
-        if choice == "auto":
-            # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a
-            # training step of the lite network takes half the time, with AMX less still. Compiled
-            # for AVX-512, it turns NaN at the second step (PyTorch 2.13).
-            compiled = self.args.compile and self.phase == "network"
-            avx512 = torch.cpu._is_avx512_bf16_supported() and not compiled
-            fast = self.device.type == "cuda" or (
-                self.device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or avx512)
-            )
-            choice = "bf16" if fast else "off"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=choice == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp() != "off")
 
     def train_step(self) -> float:
         """One optimizer step; returns the loss."""
@@ -637,7 +644,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="bf16 autocast (auto: where fast)",
     )
-    add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="torch.compile the U-Net (not with AVX-512's bf16) or the interpolation",
+    )
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
     add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
     add(

@@ -146,6 +146,24 @@ def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder
     assert all(torch.equal(v, states[3][f"prior.backbone.{k}"]) for k, v in backbone.items())
 
 
+@pytest.mark.parametrize("avx512", [False, True])
+def test_what_is_compiled(photo_folder, tmp_path, monkeypatch, avx512):
+    compiled = []
+
+    def compile_(what, **_):
+        compiled.append(getattr(what, "__name__", type(what).__name__))
+        return what
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    phases = ("--grid-images", "4", "--guess-images", "4", "--prior-images", "4", "--prior")
+    out = tmp_path / "run"
+    assert main(arguments(photo_folder, out, "--images", "16", *phases, "--compile")) == 0
+    # In bf16 on such a CPU the compiled U-Net turns NaN.
+    assert compiled == ["steps", "steps" if avx512 else "HSCAUNet"]
+
+
 def test_a_prior_is_added_to_a_network_that_has_none(photo_folder, tmp_path, capsys):
     old = HSCAUNet(4, "guided", prior=False)
     save_release(tmp_path / "old.safetensors", old, {"images_seen": 0})
