@@ -1,9 +1,10 @@
 """Where the error lies, from coarse to fine: ``python benchmarks/error_scales.py --data PATH``.
 
 The error of ab is split into means of 64, 32, 16, 8, 4 and 2 pixels, enlarged bilinearly, and what
-is left. Two rows a protocol: each scale's share of the squared error; and the PSNR of the picture
-if all coarser scales and this one were right. The last figure of all says how much of what is left
-below 4 pixels a fit of ab to L could explain that knows the truth, in blocks of 16 pixels.
+is left. Three rows a protocol: each scale's share of the squared error (its product with the whole
+error, for the scales are not quite orthogonal); the PSNR of the picture as it is, and if this scale
+and all coarser ones were right; and how much of what is left below 4 pixels would be explained by a
+slope of ab over L in each block of 16 pixels, chosen with the truth at hand.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
     method = TorchMethod("network", load_checkpoint(args.checkpoint).model.eval())
     photos = load_photos(args.data, short_side=256, skip_grey=False, limit=args.photos)
     squares = [center_square(rgb, 256) for _, rgb in photos]
-    print("protocol              ", *(f"{s:>6} px" for s in _SCALES))
+    print(f"{'protocol':<15}       ", f"{'':>9}", *(f"{s:>6} px" for s in _SCALES))
     for protocol in parse_protocols(["published", "zhang"], [10, 100]):
         shares, right, explained = [], [], []
         for i, rgb in enumerate(squares):
@@ -61,11 +62,16 @@ def main() -> None:
             error = (lab[:, 1:] + 128) / 255 - found
             down_to = [_smooth(error, scale) for scale in _SCALES]
             parts = [down_to[0], *(b - a for a, b in itertools.pairwise(down_to))]
-            energy = np.array([float(part.square().mean()) for part in parts])
-            shares.append(energy / energy.sum())
-            right.append([compare(join(L, found + part), rgb)["psnr"] for part in down_to[:-1]])
+            energy = error.square().mean()
+            shares.append([float((part * error).mean() / energy) for part in parts])
+            better = (found, *(found + part for part in down_to[:-1]))
+            right.append([compare(join(L, ab), rgb)["psnr"] for ab in better])
             explained.append(_explained(error, lab[:, :1]))
-        print(f"{protocol.label:<15} share ", *(f"{100 * v:>7.1f} %" for v in np.mean(shares, 0)))
+        print(
+            f"{protocol.label:<15} share ",
+            f"{'':>9}",
+            *(f"{100 * v:>7.1f} %" for v in np.mean(shares, 0)),
+        )
         print(f"{'':<15} dB    ", *(f"{v:>9.2f}" for v in np.mean(right, 0)))
         print(f"{'':<15} linear in L below 4 px: {100 * np.mean(explained):.0f} %")
 

@@ -81,7 +81,7 @@ for library in tensorrt tensorrt_rtx; do
         left_out "probe-$library" "not installed, or ../shared is not here"
     fi
 done
-step tests "$python" -m pytest -q -rs -m gpu -p no:cacheprovider tests/test_gpu.py
+step tests "$python" -m pytest -o addopts= -q -rs -m gpu -p no:cacheprovider tests/test_gpu.py
 for flavor in tensorrt rtx; do
     engine=$out/lite.$flavor.engine
     if "$python" -c "from runtime.engines.tensorrt.library import open_library as o; o('$flavor')" 2>/dev/null; then

@@ -215,6 +215,7 @@ def _load_release(path: Path) -> Checkpoint:
     return Checkpoint(_build(config, state, path), rest)
 
 
+@torch.no_grad()
 def normalize_batchnorm(convs: Iterable[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
     """Scale convolutions so that the BatchNorm of their sum, folded, multiplies by exactly one.
 

@@ -45,7 +45,7 @@ class Recipe:
     weight_decay : float
         Of the convolutions' weights, in the manner of AdamW: per step times the learning rate.
     hue_share, contrast : float
-        See `hscaunet.augment.Augmentation`; not while the interpolation learns.
+        See `hscaunet.augment.Augmentation`; not while the interpolation learns alone.
     seed : int
     """
 
@@ -72,7 +72,7 @@ class Recipe:
 
     @property
     def alone(self) -> dict[str, int]:
-        """On how many photos each part learns alone, in that order, before the U-Net."""
+        """Phases before the U-Net's, in their order, and on how many photos each learns."""
         return {"grid": self.grid_images, "guess": self.guess_images, "prior": self.prior_images}
 
     def phase(self, seen: int) -> tuple[str, int]:

@@ -135,7 +135,7 @@ def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder
 
     assert moved("prior.mix") == [True, True, False]
     assert moved("prior.guide") == [False, True, False]
-    assert moved("grid.") == [False, False, False]
+    assert moved("grid.") == [False, True, False]
     assert moved("prior.backbone") == [False, False, False]
     assert moved("up1.") == [False, False, True]
     # What is held keeps its statistics too.
