@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +29,13 @@ def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
 
 
 def release(
-    checkpoint: Path, name: str, weights: Path, models: Path, *, correction: float = 1.0
+    checkpoint: Path,
+    name: str,
+    weights: Path,
+    models: Path,
+    *,
+    correction: float = 1.0,
+    lone_hint: tuple[float, float] | None = None,
 ) -> None:
     """Release a training checkpoint's averaged weights.
 
@@ -43,6 +50,10 @@ def release(
         What the last convolution gives of ab is multiplied by this. Below 1 it damps what a guided
         network adds to its interpolation, which a short training overdoes; choose it on photos
         that are not the ones to be reported.
+    lone_hint : (float, float), optional
+        Of a network with a prior: `hscaunet.prior.Prior.lone_hint`, and by how many times more a
+        single hint is doubted than one of many (in place of what was learned). A share below 1 and
+        more doubt make fewer photos worse by their first hint.
 
     Raises
     ------
@@ -65,6 +76,16 @@ def release(
         last.load_state_dict(
             {k: torch.cat([v[:2] * correction, v[2:]]) for k, v in last.state_dict().items()}
         )
+    if lone_hint is not None:
+        prior, (share, doubt) = loaded.model.prior, lone_hint
+        if prior is None or not 0 <= share <= 1 or not 0 < doubt < math.inf:
+            raise ModelError(
+                "A lone hint's share, 0 to 1, and doubt, above 0, are a prior's: leave --lone-hint "
+                "out for a network without one."
+            )
+        prior.lone_hint = share
+        with torch.no_grad():
+            prior.log_few.fill_(math.log(doubt))
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,
@@ -97,6 +118,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="damp what a guided network adds to its interpolation (default: %(default)s)",
     )
+    parser.add_argument(
+        "--lone-hint",
+        type=float,
+        nargs=2,
+        metavar=("SHARE", "DOUBT"),
+        help="keep this share of what a single hint changes of the guess, and doubt it so many "
+        "times more (default: all of it, and as learned)",
+    )
     return parser
 
 
@@ -109,7 +138,15 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     from hscaunet.weights import WEIGHTS
 
-    release(args.checkpoint, args.name, WEIGHTS, MODELS, correction=args.correction)
+    lone_hint = tuple(args.lone_hint) if args.lone_hint else None
+    release(
+        args.checkpoint,
+        args.name,
+        WEIGHTS,
+        MODELS,
+        correction=args.correction,
+        lone_hint=lone_hint,
+    )
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 
 

@@ -119,6 +119,8 @@ class HSCAUNet(nn.Module):
         Whether the guided form's interpolation ends with `hscaunet.diffusion.Diffusion`.
     prior : bool
         Whether the guided form's interpolation starts from `hscaunet.prior.Prior`.
+    lone_hint : float
+        See there, 0 to 1.
 
     Raises
     ------
@@ -139,6 +141,7 @@ class HSCAUNet(nn.Module):
         bins: int = 16,
         diffuse: bool = True,
         prior: bool = True,
+        lone_hint: float = 1.0,
     ) -> None:
         super().__init__()
         if form not in ("published", "guided"):
@@ -170,10 +173,12 @@ class HSCAUNet(nn.Module):
             self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
-        self.prior = Prior() if prior and form == "guided" else None
+        if not isinstance(lone_hint, (int, float)) or not 0 <= lone_hint <= 1:
+            raise ValueError(f"lone_hint must be a number from 0 to 1, not {lone_hint!r}.")
+        self.prior = Prior(lone_hint=lone_hint) if prior and form == "guided" else None
 
     @property
-    def config(self) -> dict[str, int | str]:
+    def config(self) -> dict[str, int | float | str]:
         """The arguments that make this network again."""
         return {
             "width": self.width,
@@ -182,6 +187,7 @@ class HSCAUNet(nn.Module):
             "bins": self.bins,
             "diffuse": self.diffuse,
             "prior": self.prior is not None,
+            "lone_hint": 1.0 if self.prior is None else self.prior.lone_hint,
         }
 
     def forward(self, x: Tensor) -> Tensor:

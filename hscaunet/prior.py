@@ -62,10 +62,15 @@ class Prior(nn.Module):
         Channels at 1/8 of the size.
     heads, depth : int
         Of the comparison of places: numbers of embeddings, and of each one's dimensions.
+    lone_hint : float
+        Share that is kept of what a single hint changes of the guess.
     """
 
-    def __init__(self, width: int = 96, heads: int = 4, depth: int = 12) -> None:
+    def __init__(
+        self, width: int = 96, heads: int = 4, depth: int = 12, lone_hint: float = 1.0
+    ) -> None:
         super().__init__()
+        self.lone_hint = lone_hint
         self.heads, self.depth = heads, depth
         self.backbone = Backbone()
         quarter, eighth, sixteenth, last = CHANNELS
@@ -151,9 +156,12 @@ class Prior(nn.Module):
         fine = self.fine(fine)
         out, guide = self.out(fine).float(), self.guide(fine).float()
         level = out[:, :2] + _enlarge(guess, f4)
-        doubt = out[:, 4:].exp() * self.rarity(cells[:, :1])
-        coefficients = torch.cat([level, out[:, 2:4]], 1)
-        return self.wide(guess), self.paint(L, coefficients), doubt, guide
+        rarity = self.rarity(cells[:, :1])
+        doubt = out[:, 4:].exp() * (1 + self.log_few.exp() * rarity)
+        alone, told = self.wide(guess), self.paint(L, torch.cat([level, out[:, 2:4]], 1))
+        if self.lone_hint < 1:
+            told = told + (1 - self.lone_hint) * rarity * (alone - told)
+        return alone, told, doubt, guide
 
     @staticmethod
     def paint(L: Tensor, coefficients: Tensor) -> Tensor:
@@ -169,14 +177,15 @@ class Prior(nn.Module):
         return F.interpolate(alone, scale_factor=8.0, mode="bilinear") / _GAIN
 
     def rarity(self, count: Tensor) -> Tensor:
-        """By how much more a single hint is doubted than one of many: (N, 1, 1, 1).
+        """How few hints there are, n ** -3, and 0 where there is none: (N, 1, 1, 1).
 
         Hints are counted, and not their pixels: those that lie within about 20 pixels share one
         count.
         """
         around = F.avg_pool2d(count, _NEAR, 1, _NEAR // 2) * _NEAR**2
-        number = (count / around.clamp_min(1e-3)).sum((2, 3), keepdim=True).clamp_min(1)
-        return 1 + self.log_few.exp() / (number * number * number)
+        number = (count / around.clamp_min(1e-3)).sum((2, 3), keepdim=True)
+        least = number.clamp_min(1)
+        return number.clamp_max(1) / (least * least * least)
 
     def carry(
         self, embedded: Tensor, doubt: Tensor, guess: Tensor, cells: Tensor

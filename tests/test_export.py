@@ -12,7 +12,7 @@ from export.onnx import TOLERANCE, build_onnx, check_inputs, export, main, measu
 from export.release import release
 from hscaunet import HSCAUNet, load_checkpoint
 from hscaunet.weights import bundled_weights
-from runtime import Colorizer
+from runtime import Colorizer, ModelError
 from runtime.manifest import find_model, read_manifest, sha256_of
 
 
@@ -172,6 +172,22 @@ def test_a_release_that_fails_leaves_the_old_one_consistent(tmp_path, monkeypatc
     with pytest.raises(module.ExportError):
         release(tmp_path / "c.pt", "tiny", folder, folder)
     assert list(folder.iterdir()) == []
+
+
+def test_a_release_can_hold_back_a_lone_hint(tmp_path, tiny_checkpoint, monkeypatch):
+    import export.onnx as module
+
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
+    release(tiny_checkpoint, "less", folder, folder, lone_hint=(0.75, 40.0))
+    prior = load_checkpoint(folder / "less.safetensors").model.prior
+    assert prior.lone_hint == 0.75
+    assert float(prior.log_few.detach().exp()) == pytest.approx(40)
+    for wrong in ((1.5, 40.0), (0.5, 0.0), (0.5, float("nan"))):
+        with pytest.raises(ModelError, match="--lone-hint"):
+            release(tiny_checkpoint, "wrong", folder, folder, lone_hint=wrong)
+    assert not list(folder.glob("wrong*"))
 
 
 def test_a_release_can_damp_the_correction(tmp_path, tiny_checkpoint, monkeypatch):

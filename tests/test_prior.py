@@ -1,4 +1,5 @@
-import numpy as np
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +8,7 @@ from torch import nn
 from hscaunet.backbone import CHANNELS, Backbone, find_backbone, read_backbone
 from hscaunet.diffusion import Diffusion
 from hscaunet.grid import HintGrid
+from hscaunet.network import HSCAUNet
 from hscaunet.prior import Prior
 
 
@@ -102,22 +104,39 @@ def test_a_hint_is_carried_to_what_looks_alike_and_not_elsewhere(prior):
 
 
 @torch.inference_mode()
-def test_a_lone_hint_is_doubted_and_not_its_pixels(prior):
+def test_hints_are_counted_and_not_their_pixels(prior):
     def rarity(*places, side=1):
         count = torch.zeros(1, 1, 32, 48)
         for row, column in places:
             count[0, 0, row : row + side, column : column + side] = 9.0
         return float(prior.rarity(count))
 
-    most = 1 + float(prior.log_few.exp())
-    assert rarity((5, 5)) == pytest.approx(most)
-    assert rarity((5, 5), side=2) == pytest.approx(most)  # over four cells: one hint all the same
-    assert rarity((5, 5), (6, 6)) == pytest.approx(
-        most
-    )  # beside each other, they tell of one place
-    assert rarity((5, 5), (20, 30)) == pytest.approx(1 + (most - 1) / 8)
-    assert rarity((5, 5), (20, 30), (5, 40), (28, 8), (16, 16)) < 1.2
-    assert np.isfinite(rarity())
+    assert rarity() == 0
+    assert rarity((5, 5)) == pytest.approx(1)
+    assert rarity((5, 5), side=2) == pytest.approx(1)  # over four cells: one hint all the same
+    assert rarity((5, 5), (6, 6)) == pytest.approx(1)  # beside each other, they tell of one place
+    assert rarity((5, 5), (20, 30)) == pytest.approx(1 / 8)
+    assert rarity((5, 5), (20, 30), (5, 40), (28, 8), (16, 16)) < 0.01
+
+
+@torch.inference_mode()
+def test_what_few_hints_change(prior):
+    """A lone one is doubted more, and its share of the guess can be smaller; many are not."""
+    L, ab, mask = picture(192, 240)
+    ab += torch.tensor([0.2, -0.1])[:, None, None]
+    one, many = mask.clone(), mask.clone()
+    one[..., 20:23, 40:43] = many[..., 24::48, 24::48] = 1
+    less = copy.deepcopy(prior)
+    less.lone_hint = 0.5
+    sure = copy.deepcopy(prior)
+    sure.log_few.fill_(-99.0)
+    for hints, factor, share in ((mask, 1, 1), (one, 21, 0.5), (many, 1, 1)):
+        alone, told, doubt, _ = prior.outputs(L, ab, hints)
+        assert torch.allclose(doubt, factor * sure(L, ab, hints)[1], rtol=0.01)
+        wanted = alone + share * (told - alone)
+        assert torch.allclose(less(L, ab, hints)[0], wanted, atol=0.01 * float(told.abs().max()))
+    with pytest.raises(ValueError, match="lone_hint"):
+        HSCAUNet(8, "guided", lone_hint=1.5)
 
 
 @torch.inference_mode()
