@@ -204,6 +204,8 @@ def store_half(
 ) -> None:
     """Store large fp32 weights as fp16 with a Cast behind each; engines fold it on opening.
 
+    Biases stay as they are: released weights are numbers of fp16, biases are not.
+
     Parameters
     ----------
     names : collection of str, optional
@@ -220,7 +222,11 @@ def store_half(
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         value = numpy_helper.to_array(tensor)
-        if value.size < _SMALL_WEIGHT or (names is not None and tensor.name not in names):
+        if (
+            value.ndim < 2
+            or value.size < _SMALL_WEIGHT
+            or (names is not None and tensor.name not in names)
+        ):
             continue
         with np.errstate(over="ignore"):
             half = value.astype(np.float16)

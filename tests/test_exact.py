@@ -39,11 +39,13 @@ def test_what_nobody_sees_is_left_as_it_is():
 
 def test_every_way_to_colorize_keeps_exact_hints():
     photo = colorful(256, 256)
-    hints = [Hint(60, 60, "#3060c0", size=9), Hint(180, 150, "#20a040", size=9)]
+    # The network alone does not keep two that are beside each other.
+    hints = [Hint(60, 60, "#3060c0", size=9), Hint(70, 60, "#c04020", size=9)]
+    hints.append(Hint(180, 150, "#20a040", size=9))
     plain, exact = Colorizer(), Colorizer(exact_hints=True)
     rgb, report = exact.colorize_with_report(photo, hints)
     before = plain.colorize_with_report(photo, hints)[1]
-    assert max(before.differences) > 0.3
+    assert max(before.differences) > 1
     assert max(report.differences) < 0.05
     assert np.array_equal(exact.batch([photo, photo], [hints, None])[0], rgb)
     assert np.array_equal(exact.batch([photo], [None])[0], plain.colorize(photo))
