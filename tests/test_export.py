@@ -174,6 +174,14 @@ def test_a_release_that_fails_leaves_the_old_one_consistent(tmp_path, monkeypatc
     assert list(folder.iterdir()) == []
 
 
+def test_the_bundled_file_rounds_no_bias():
+    """Released convolutions are numbers of fp16; biases, which hold BatchNorm, are not."""
+    found = onnx.load(find_model("hscaunet-lite")).graph.initializer
+    halves = {len(t.dims) for t in found if t.data_type == onnx.TensorProto.FLOAT16}
+    assert halves == {4}
+    assert any(t.dims[0] >= 256 for t in found if len(t.dims) == 1)
+
+
 def test_a_release_can_hold_back_a_lone_hint(tmp_path, tiny_checkpoint, monkeypatch):
     import export.onnx as module
 
