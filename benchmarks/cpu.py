@@ -336,7 +336,7 @@ def ratios(model: Path, held: dict[str, int], repeats: int) -> dict[str, dict[st
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Bars of the medians, a panel for each model and size."""
-    from hscaunet.figures import open_matplotlib
+    from hscaunet.figures import open_matplotlib, write_figure
 
     plt = open_matplotlib()
     models = list(report["models"])
@@ -365,7 +365,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(report["machine"], fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    write_figure(figure, path, dpi=110)
 
 
 def markdown(report: dict[str, Any]) -> str:

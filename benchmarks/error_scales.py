@@ -22,8 +22,9 @@ from hscaunet.checkpoints import load_checkpoint
 from hscaunet.evaluate import TorchMethod, compare, join, present
 from hscaunet.photos import center_square, load_photos
 from hscaunet.protocols import parse_protocols
-from hscaunet.tensors import lab_from_rgb
 from hscaunet.weights import bundled_weights
+from runtime.color import lab_from_rgb
+from runtime.layout import normalize_ab
 
 _SCALES = (64, 32, 16, 8, 4, 2, 1)
 
@@ -58,15 +59,15 @@ def main() -> None:
         for i, rgb in enumerate(squares):
             L, x = present(protocol, rgb, i, 0)
             found = method.predict(x)
-            lab = lab_from_rgb(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255)
-            error = (lab[:, 1:] + 128) / 255 - found
+            truth = torch.from_numpy(np.moveaxis(lab_from_rgb(rgb)[..., 1:], -1, 0).copy())[None]
+            error = normalize_ab(truth) - found
             down_to = [_smooth(error, scale) for scale in _SCALES]
             parts = [down_to[0], *(b - a for a, b in itertools.pairwise(down_to))]
             energy = error.square().mean()
             shares.append([float((part * error).mean() / energy) for part in parts])
             better = (found, *(found + part for part in down_to[:-1]))
             right.append([compare(join(L, ab), rgb)["psnr"] for ab in better])
-            explained.append(_explained(error, lab[:, :1]))
+            explained.append(_explained(error, L))
         print(
             f"{protocol.label:<15} share ",
             f"{'':>9}",

@@ -198,10 +198,7 @@ def table(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """PSNR lost by protocol, and milliseconds by engine."""
-    import io
-
-    from hscaunet.figures import open_matplotlib
-    from runtime.files import write_atomically
+    from hscaunet.figures import open_matplotlib, write_figure
 
     plt = open_matplotlib()
     names = [f["name"] for f in report["files"]]
@@ -227,9 +224,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for side in ("top", "right"):
         left.spines[side].set_visible(False)
         right.spines[side].set_visible(False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    write_atomically(path, drawn.getvalue())
+    write_figure(figure, path, dpi=110)
     plt.close(figure)
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def release(
     models: Path,
     *,
     correction: float = 1.0,
-    lone_hint: tuple[float, float] | None = None,
+    lone_hint: Sequence[float] | None = None,
 ) -> None:
     """Release a training checkpoint's averaged weights.
 
@@ -138,14 +139,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     from hscaunet.weights import WEIGHTS
 
-    lone_hint = tuple(args.lone_hint) if args.lone_hint else None
     release(
         args.checkpoint,
         args.name,
         WEIGHTS,
         MODELS,
         correction=args.correction,
-        lone_hint=lone_hint,
+        lone_hint=args.lone_hint,
     )
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 

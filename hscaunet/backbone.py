@@ -43,16 +43,14 @@ _MEAN, _STD = 127 / 255, 128 / 255
 _MIDDLE, _SPREAD = 0.449, 0.226
 
 
-def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Padding so that out = ceil(in / stride), for even sizes as TensorFlow's (a line is idle)."""
-    if stride == 1:
-        return x  # the convolution's own is the same
+def _pad_halved(x: Tensor, kernel: int) -> Tensor:
+    """Pad for a stride of 2: out = ceil(in / 2), for even sizes as TensorFlow's (one is idle)."""
     before, after = (kernel - 2) // 2, (kernel - 2) // 2 + 1 + 1
     return F.pad(x, (before, after, before, after))
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
-    padding = kernel // 2 if stride == 1 else 0
+    padding = kernel // 2 if stride == 1 else 0  # else see _pad_halved
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, _EPSILON),
@@ -65,7 +63,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         middle = inputs * expansion
-        self.kernel, self.stride = kernel, stride
+        self.kernel, self.halves = kernel, stride == 2
         self.expand = _conv(inputs, middle) if expansion > 1 else None
         self.depthwise = _conv(middle, middle, kernel, stride, middle)
         self.project = _conv(middle, outputs)
@@ -73,7 +71,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else F.relu6(self.expand(x))
-        y = F.relu6(self.depthwise(_same(y, self.kernel, self.stride)))
+        y = F.relu6(self.depthwise(_pad_halved(y, self.kernel) if self.halves else y))
         y = self.project(y)
         return x + y if self.residual else y
 
@@ -107,7 +105,7 @@ class Backbone(nn.Module):
     def forward(self, L: Tensor) -> list[Tensor]:
         """(N, 1, H, W) with L in 0..1; H and W multiples of 16."""
         # The stem sees the normalized grey picture; its padding is that picture's 0.
-        x = F.relu6(self.stem(_same((L - _MIDDLE) / _SPREAD, 3, 2)))
+        x = F.relu6(self.stem(_pad_halved((L - _MIDDLE) / _SPREAD, 3)))
         found = []
         for i, block in enumerate(self.blocks):
             x = block(x)

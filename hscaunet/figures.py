@@ -53,7 +53,8 @@ def open_matplotlib() -> Any:
     return plt
 
 
-def _write(figure: Figure, path: Path, dpi: int) -> None:
+def write_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Draw a figure into a file, whole or not at all; the kind is that of the name (PNG)."""
     from runtime.files import write_atomically
 
     drawn = io.BytesIO()
@@ -114,7 +115,7 @@ def plot_points(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8, loc="upper left")
-    _write(figure, path, 120)
+    write_figure(figure, path, 120)
     plt.close(figure)
 
 
@@ -187,5 +188,5 @@ def contact_sheet(
         axis.set_title(title, fontsize=10)
     edge = 0.3 / (side * len(photos) + 0.3)
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - edge)
-    _write(figure, path, 135)
+    write_figure(figure, path, 135)
     plt.close(figure)

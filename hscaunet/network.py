@@ -152,6 +152,8 @@ class HSCAUNet(nn.Module):
             )
         if not isinstance(width, int) or width < 1:
             raise ValueError(f"width must be a whole number of at least 1, not {width!r}.")
+        if not isinstance(lone_hint, (int, float)) or not 0 <= lone_hint <= 1:
+            raise ValueError(f"lone_hint must be a number from 0 to 1, not {lone_hint!r}.")
         self.width, self.form, self.channel_attention, self.bins = (
             width,
             form,
@@ -173,8 +175,6 @@ class HSCAUNet(nn.Module):
             self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
-        if not isinstance(lone_hint, (int, float)) or not 0 <= lone_hint <= 1:
-            raise ValueError(f"lone_hint must be a number from 0 to 1, not {lone_hint!r}.")
         self.prior = Prior(lone_hint=lone_hint) if prior and form == "guided" else None
 
     @property

@@ -53,6 +53,10 @@ def _other_release(error: Exception) -> Exception:
     )
 
 
+# Options that may not be larger; none may be negative.
+_AT_MOST = {"weight_decay": 10.0, "hue_share": 1.0, "contrast": 2.0, "dense_share": 1.0}
+
+
 class Trainer:
     """One training run, from the photos to its checkpoints.
 
@@ -290,7 +294,7 @@ class Trainer:
                     recipe = replace(recipe, guess_images=0, prior_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "ema")
         names += ("grid_images", "guess_images", "prior_images")
-        names += ("weight_decay", "hue_share", "contrast", "dense_share")
+        names += tuple(_AT_MOST)
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
         recipe = replace(recipe, **given)
         lacking = () if config["form"] == "guided" else ("grid_images",)
@@ -357,34 +361,33 @@ class Trainer:
         compiles = self.args.compile and phase in ("prior", "network")
         # Compiled in bf16 for AVX-512, the U-Net turns NaN at the second step (PyTorch 2.13).
         whole = phase == "network" and self._amp() != "avx512"
+        guided = self.model.form == "guided"
         self.forward = torch.compile(forward) if compiles and whole else forward
-        if compiles and not whole and self.model.form != "guided":
+        if guided:
+            vars(self.model.grid).pop("steps", None)  # compiled in the phase before
+        if compiles and not whole and guided:
+            # Two thirds of the prior's step, all of it small operations in fp32.
+            self.model.grid.steps = torch.compile(  # type: ignore[method-assign]
+                self.model.grid.steps, dynamic=False
+            )
+        elif compiles and not whole:
             log.warning(
                 "--compile does nothing here in bf16; --amp off compiles the U-Net in fp32."
             )
-        if self.model.form == "guided":
-            vars(self.model.grid).pop("steps", None)
-            if compiles and not whole:
-                # Two thirds of the prior's step, all of it small operations in fp32.
-                self.model.grid.steps = torch.compile(  # type: ignore[method-assign]
-                    self.model.grid.steps, dynamic=False
-                )
 
     def _amp(self) -> str:
-        """What bf16 is computed by: "cuda", "amx", "avx512", "slow", or "off" where it is not."""
+        """Whether bf16 is used: "off", "bf16", or "avx512" where a CPU's units for it are those."""
         import torch
 
-        if self.args.amp == "off":
+        choice, cpu = self.args.amp, self.device.type == "cpu"
+        if choice == "off":
             return "off"
         # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a training
         # step of the lite network takes half the time, with AMX less still.
-        if self.device.type == "cuda":
-            return "cuda"
-        if self.device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-            return "amx"
-        if self.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        amx = cpu and torch.cpu._is_amx_tile_supported()
+        if cpu and not amx and torch.cpu._is_avx512_bf16_supported():
             return "avx512"
-        return "slow" if self.args.amp == "bf16" else "off"
+        return "bf16" if choice == "bf16" or amx or self.device.type == "cuda" else "off"
 
     def _autocast(self) -> Any:
         import torch
@@ -697,11 +700,10 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
     names = ("seed", "cooldown", "grid_images", "guess_images", "prior_images")
-    shares = ("weight_decay", "hue_share", "contrast", "dense_share")
-    for name in (*names, *shares):
+    for name in (*names, *_AT_MOST):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             parser.error(f"--{name.replace('_', '-')} must not be negative.")
-    for name, most in zip(shares, (10.0, 1.0, 2.0, 1.0), strict=True):
+    for name, most in _AT_MOST.items():
         if getattr(args, name) is not None and not getattr(args, name) <= most:
             parser.error(f"--{name.replace('_', '-')} must be at most {most:g}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
