@@ -358,41 +358,49 @@ class Trainer:
         }[phase]
         if self.world > 1 and phase == "network":
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
-        compiles = self.args.compile and phase in ("prior", "network")
-        # Compiled in bf16 for AVX-512, the U-Net turns NaN at the second step (PyTorch 2.13).
-        whole = phase == "network" and self._amp() != "avx512"
-        guided = self.model.form == "guided"
-        self.forward = torch.compile(forward) if compiles and whole else forward
-        if guided:
-            vars(self.model.grid).pop("steps", None)  # compiled in the phase before
-        if compiles and not whole and guided:
-            # Two thirds of the prior's step, all of it small operations in fp32.
-            self.model.grid.steps = torch.compile(  # type: ignore[method-assign]
-                self.model.grid.steps, dynamic=False
-            )
-        elif compiles and not whole:
-            log.warning(
-                "--compile does nothing here in bf16; --amp off compiles the U-Net in fp32."
-            )
+        self.forward = self._compile(phase, forward) if self.args.compile else forward
 
-    def _amp(self) -> str:
-        """Whether bf16 is used: "off", "bf16", or "avx512" where a CPU's units for it are those."""
+    def _compile(self, phase: str, forward: Any) -> Any:
+        """Compile what takes the time of a phase; returns its forward."""
         import torch
 
-        choice, cpu = self.args.amp, self.device.type == "cpu"
-        if choice == "off":
-            return "off"
+        from hscaunet.network import DoubleConv, Up
+
+        model = self.model
+        if model.form == "guided":
+            vars(model.grid).pop("steps", None)  # compiled in the phase before
+        if phase not in ("prior", "network"):
+            return forward
+        # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block by
+        # block (PyTorch 2.13).
+        by_block = phase == "network" and self._amp() and self.device.type == "cpu"
+        if phase == "network" and not by_block:
+            return torch.compile(forward)
+        if by_block:
+            for block in model.modules():
+                if isinstance(block, (DoubleConv, Up)):
+                    block.compile(dynamic=False)
+        if model.form == "guided":
+            # Small operations in fp32; where the prior learns, two thirds of the step.
+            model.grid.steps = torch.compile(  # type: ignore[method-assign]
+                model.grid.steps, dynamic=False
+            )
+        return forward
+
+    def _amp(self) -> bool:
+        """Whether bf16 is used."""
+        import torch
+
+        if self.args.amp != "auto" or self.device.type == "cuda":
+            return bool(self.args.amp != "off")
         # CPUs without bf16 units emulate it, ten times slower than fp32; with AVX-512's, a training
         # step of the lite network takes half the time, with AMX less still.
-        amx = cpu and torch.cpu._is_amx_tile_supported()
-        if cpu and not amx and torch.cpu._is_avx512_bf16_supported():
-            return "avx512"
-        return "bf16" if choice == "bf16" or amx or self.device.type == "cuda" else "off"
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
     def _autocast(self) -> Any:
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp() != "off")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp())
 
     def train_step(self) -> float:
         """One optimizer step; returns the loss."""
@@ -669,7 +677,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="torch.compile the U-Net (not with AVX-512's bf16) or the interpolation",
+        help="torch.compile the U-Net and the interpolation",
     )
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
     add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
