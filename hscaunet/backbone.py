@@ -45,7 +45,8 @@ _MIDDLE, _SPREAD = 0.449, 0.226
 
 def _pad_halved(x: Tensor, kernel: int) -> Tensor:
     """Pad for a stride of 2: out = ceil(in / 2), for even sizes as TensorFlow's (one is idle)."""
-    before, after = (kernel - 2) // 2, (kernel - 2) // 2 + 1 + 1
+    before = (kernel - 2) // 2
+    after = before + 2
     return F.pad(x, (before, after, before, after))
 
 

@@ -369,18 +369,15 @@ class Trainer:
         model = self.model
         if model.form == "guided":
             vars(model.grid).pop("steps", None)  # compiled in the phase before
-        if phase not in ("prior", "network"):
-            return forward
-        # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block by
-        # block (PyTorch 2.13).
-        by_block = phase == "network" and self._amp() and self.device.type == "cpu"
-        if phase == "network" and not by_block:
-            return torch.compile(forward)
-        if by_block:
+        if phase == "network":
+            if not self._amp() or self.device.type != "cpu":
+                return torch.compile(forward)
+            # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block
+            # by block (PyTorch 2.13).
             for block in model.modules():
                 if isinstance(block, (DoubleConv, Up)):
                     block.compile(dynamic=False)
-        if model.form == "guided":
+        if model.form == "guided" and phase in ("prior", "network"):
             # Small operations in fp32; where the prior learns, two thirds of the step.
             model.grid.steps = torch.compile(  # type: ignore[method-assign]
                 model.grid.steps, dynamic=False
