@@ -220,7 +220,10 @@ class Trainer:
 
     def _settle_config(self, state: dict[str, Any] | None) -> dict[str, Any]:
         """The network of the checkpoint, of --init, or of the command line."""
+        import torch
+
         from hscaunet.checkpoints import complete, load_checkpoint
+        from hscaunet.widen import widen
         from runtime.errors import ModelError
 
         args = self.args
@@ -229,6 +232,9 @@ class Trainer:
             config, origin = complete(state["config"]), "the run to resume"
         elif args.init:
             self.initial = load_checkpoint(args.init).model
+            if args.width == 2 * self.initial.width:
+                seed = 0 if args.seed is None else args.seed
+                self.initial = widen(self.initial, torch.Generator().manual_seed(seed))
             config, origin = self.initial.config, args.init
         else:
             recipe = RECIPES[args.recipe or "clicks"]
@@ -632,7 +638,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on with the run in --out, or from this checkpoint")  # fmt: skip
     add("--init", metavar="CHECKPOINT", help="start from these weights (fine-tuning)")
     add("--recipe", choices=RECIPES, help="hints, loss and schedule (default: clicks)")
-    add("--width", type=int, help="64: full network (default); 32: lite")
+    add("--width", type=int, help="64: full network (default); 32: lite; twice "
+        "that of --init: its channels are doubled, for the same result")  # fmt: skip
     add("--form", choices=("guided", "published"), help="of the network (default: the recipe's)")
     add("--prior", action=argparse.BooleanOptionalAction,
         help="a guess of the colours before the interpolation (default: with the guided form; "

@@ -10,6 +10,7 @@ from hscaunet.attention import ChannelAttention, SpatialAttention, shrink
 from hscaunet.checkpoints import load_checkpoint, save_training
 from hscaunet.diffusion import Diffusion
 from hscaunet.network import centred_hints
+from hscaunet.widen import widen
 from runtime.layout import NEUTRAL
 
 
@@ -70,6 +71,32 @@ def test_channel_attention_is_a_choice():
             HSCAUNet(**bad)
     with pytest.raises(ValueError, match="multiples of 16"):
         HSCAUNet(4)(torch.zeros(1, 4, 64, 72))
+
+
+@pytest.mark.parametrize(
+    ("width", "form", "attention"), [(4, "published", "cbam"), (16, "guided", "spatial")]
+)
+def test_a_widened_network_gives_the_same_and_its_copies_part(width, form, attention):
+    torch.manual_seed(0)
+    model = HSCAUNet(width, form, channel_attention=attention, prior=False)
+    stir(model)
+    nn.init.normal_(model.outc.conv.weight, 0, 0.3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    wide = widen(model, torch.Generator().manual_seed(1))
+    assert wide.config == {**model.config, "width": 2 * width}
+    assert not wide.training
+    x = random_input()
+    with torch.inference_mode():
+        assert torch.allclose(wide(x), model(x), atol=1e-5)
+        assert model(x).std() > 0.01
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    wide(x).square().mean().backward()
+    for name, read in (("down4.maxpool_conv.1.double_conv.3.weight", 1), ("up1.up.weight", 0)):
+        weight = dict(wide.named_parameters())[name]
+        # Copies are read differently, so what makes them is changed differently.
+        for values, axis in ((weight, read), (weight.grad, 1 - read)):
+            one, other = values.chunk(2, axis)
+            assert (one - other).norm() > 0.1 * one.norm()
 
 
 @pytest.mark.parametrize("form", ["published", "guided"])

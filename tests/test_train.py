@@ -178,6 +178,20 @@ def test_a_prior_is_added_to_a_network_that_has_none(photo_folder, tmp_path, cap
     assert "--no-prior does not fit the run" in capsys.readouterr().err
 
 
+def test_a_run_may_start_from_a_network_of_half_its_width(photo_folder, tmp_path, capsys):
+    narrow = HSCAUNet(2, "guided", prior=False)
+    torch.nn.init.normal_(narrow.outc.conv.weight)
+    save_release(tmp_path / "narrow.safetensors", narrow, {"images_seen": 0})
+    common = ("--images", "4", "--init", str(tmp_path / "narrow.safetensors"), "--lr", "0")
+    assert main(arguments(photo_folder, tmp_path / "run", *common, "--width", "4")) == 0
+    state = load_training(tmp_path / "run" / "last.pt")
+    assert state["config"]["width"] == 4
+    pairs = state["model"]["outc.conv.weight"].chunk(2, 1)
+    assert torch.allclose(sum(pairs), narrow.outc.conv.weight.half().float(), atol=1e-6)
+    assert main(arguments(photo_folder, tmp_path / "other", *common, "--width", "8")) == 1
+    assert "--width 8 does not fit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
