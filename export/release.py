@@ -37,6 +37,7 @@ def release(
     *,
     correction: float = 1.0,
     lone_hint: Sequence[float] | None = None,
+    lone_near: float | None = None,
 ) -> None:
     """Release a training checkpoint's averaged weights.
 
@@ -55,6 +56,8 @@ def release(
         Of a network with a prior: `hscaunet.prior.Prior.lone_hint`, and by how many times more a
         single hint is doubted than one of many (in place of what was learned). A share below 1 and
         more doubt make fewer photos worse by their first hint.
+    lone_near : float, optional
+        Of a network with a prior: `hscaunet.prior.Prior.lone_near`, in ab of Lab.
 
     Raises
     ------
@@ -87,6 +90,14 @@ def release(
         prior.lone_hint = share
         with torch.no_grad():
             prior.log_few.fill_(math.log(doubt))
+    if lone_near is not None:
+        prior = loaded.model.prior
+        if prior is None or not 0 <= lone_near < math.inf:
+            raise ModelError(
+                "--lone-near is a distance, at least 0, from a prior's guess: leave it out for a "
+                "network without one."
+            )
+        prior.lone_near = lone_near
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,
@@ -127,6 +138,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep this share of what a single hint changes of the guess, and doubt it so many "
         "times more (default: all of it, and as learned)",
     )
+    parser.add_argument(
+        "--lone-near",
+        type=float,
+        metavar="AB",
+        help="let a single hint nearer than this to the guess change its own place only "
+        "(default: as it is in the checkpoint)",
+    )
     return parser
 
 
@@ -146,6 +164,7 @@ def _run(args: argparse.Namespace) -> None:
         MODELS,
         correction=args.correction,
         lone_hint=args.lone_hint,
+        lone_near=args.lone_near,
     )
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hscaunet.attention import ChannelAttention, HintAttention, SpatialAttention
@@ -20,6 +22,9 @@ Form = Literal["published", "guided"]
 _SEEN_GAIN = 8.0
 _GIVEN_GAIN = 0.1
 
+# Of the mean of a mask: less than what one pixel makes of the largest picture.
+_ONE_PIXEL = 1e-9
+
 
 def centred_hints(x: Tensor) -> tuple[Tensor, Tensor]:
     """Hints of an input in the network's layout: ab around 0, 0 without a hint; and the mask."""
@@ -30,6 +35,17 @@ def centred_hints(x: Tensor) -> tuple[Tensor, Tensor]:
 def _full_precision(x: Tensor) -> torch.autocast:
     """Leave autocast: counts, variances and quotients do not survive bf16's eight bits."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def touch(ab: Tensor, hint: Tensor, mask: Tensor) -> Tensor:
+    """What a single hint lacks in ab, in the mean, at its place and 4 pixels around it, fading.
+
+    All are centred, (N, 2 or 1, H, W).
+    """
+    lacks = ((hint - ab) * mask).mean((2, 3), keepdim=True)
+    lacks = lacks / mask.mean((2, 3), keepdim=True).clamp_min(_ONE_PIXEL)
+    near = F.max_pool2d(mask, 5, 1, 2)
+    return lacks * F.avg_pool2d(near, 5, 1, 2, count_include_pad=False)
 
 
 class DoubleConv(nn.Module):
@@ -119,8 +135,8 @@ class HSCAUNet(nn.Module):
         Whether the guided form's interpolation ends with `hscaunet.diffusion.Diffusion`.
     prior : bool
         Whether the guided form's interpolation starts from `hscaunet.prior.Prior`.
-    lone_hint : float
-        See there, 0 to 1.
+    lone_hint, lone_near : float
+        See there; 0 to 1, and at least 0.
 
     Raises
     ------
@@ -142,6 +158,7 @@ class HSCAUNet(nn.Module):
         diffuse: bool = True,
         prior: bool = True,
         lone_hint: float = 1.0,
+        lone_near: float = 0.0,
     ) -> None:
         super().__init__()
         if form not in ("published", "guided"):
@@ -154,6 +171,8 @@ class HSCAUNet(nn.Module):
             raise ValueError(f"width must be a whole number of at least 1, not {width!r}.")
         if not isinstance(lone_hint, (int, float)) or not 0 <= lone_hint <= 1:
             raise ValueError(f"lone_hint must be a number from 0 to 1, not {lone_hint!r}.")
+        if not isinstance(lone_near, (int, float)) or not 0 <= lone_near < math.inf:
+            raise ValueError(f"lone_near must be a number of at least 0, not {lone_near!r}.")
         self.width, self.form, self.channel_attention, self.bins = (
             width,
             form,
@@ -175,7 +194,9 @@ class HSCAUNet(nn.Module):
             self.grid = HintGrid(bins, diffuse=diffuse)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
-        self.prior = Prior(lone_hint=lone_hint) if prior and form == "guided" else None
+        self.prior: Prior | None = None
+        if prior and form == "guided":
+            self.prior = Prior(lone_hint=lone_hint, lone_near=lone_near)
 
     @property
     def config(self) -> dict[str, int | float | str]:
@@ -188,6 +209,7 @@ class HSCAUNet(nn.Module):
             "diffuse": self.diffuse,
             "prior": self.prior is not None,
             "lone_hint": 1.0 if self.prior is None else self.prior.lone_hint,
+            "lone_near": 0.0 if self.prior is None else self.prior.lone_near,
         }
 
     def forward(self, x: Tensor) -> Tensor:
@@ -209,12 +231,14 @@ class HSCAUNet(nn.Module):
             )
         if self.form == "published":
             return self.unet(x, x[:, 1:3])
-        hint, mask = centred_hints(x)
-        start, change = self._start(x)
+        own, mask = centred_hints(x)
+        start, change, heard = self._start(x)
+        hint = own if heard is None else own * heard
+        told = mask if heard is None else mask * heard
         with _full_precision(x):
             base = self.grid.mix(start, change)
         # At a hint its own colour, so that the network sees what the interpolation lacks there.
-        planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * mask)), mask]
+        planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * told)), told]
         if change is not None:
             planes.append(_SEEN_GAIN * change)
         given = self.unet(torch.cat(planes, 1), _SEEN_GAIN * hint)
@@ -222,14 +246,21 @@ class HSCAUNet(nn.Module):
             given = given.to(x.dtype)
             if change is not None:  # how much of it, pixel by pixel
                 base = self.grid.mix(start, change, given[:, 2:3])
-            return base + _GIVEN_GAIN * given[:, :2] + NEUTRAL
+            ab = base + _GIVEN_GAIN * given[:, :2]
+            if heard is not None:
+                ab = ab + (1 - heard) * touch(ab, own, mask)
+            return ab + NEUTRAL
 
-    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the interpolation gives before and by diffusion (`HintGrid.steps`)."""
+    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the interpolation gives before and by diffusion, and `Prior.heard`."""
         L, (hint, mask) = x[:, 0:1], centred_hints(x)
-        prior = () if self.prior is None else self.prior(L, hint, mask)
+        if self.prior is None:
+            with _full_precision(x):
+                return *self.grid.steps(L, hint, mask), None
+        *prior, heard = self.prior(L, hint, mask)
         with _full_precision(x):
-            return self.grid.steps(L, hint, mask, *prior)
+            told = mask if heard is None else mask * heard
+            return *self.grid.steps(L, hint, told, *prior), heard
 
     def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""

@@ -25,6 +25,7 @@ _WHOLE = 32.0  # length of a side, in the unit of the reach
 _NEAR = 5  # cells of 8 pixels
 _GUIDES = 4  # planes of the diffusion's guide
 _SLOPE = 4.0  # the same for how colours change with L
+_LONE = 0.5  # of `Prior.rarity`: with two hints apart it is 1/8
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
@@ -64,13 +65,21 @@ class Prior(nn.Module):
         Of the comparison of places: numbers of embeddings, and of each one's dimensions.
     lone_hint : float
         Share that is kept of what a single hint changes of the guess.
+    lone_near : float
+        A single hint whose mean colour is nearer than this to the guess there, in ab of Lab, tells
+        nothing new of the rest of the picture: see `heard`.
     """
 
     def __init__(
-        self, width: int = 96, heads: int = 4, depth: int = 12, lone_hint: float = 1.0
+        self,
+        width: int = 96,
+        heads: int = 4,
+        depth: int = 12,
+        lone_hint: float = 1.0,
+        lone_near: float = 0.0,
     ) -> None:
         super().__init__()
-        self.lone_hint = lone_hint
+        self.lone_hint, self.lone_near = lone_hint, lone_near
         self.heads, self.depth = heads, depth
         self.backbone = Backbone()
         quarter, eighth, sixteenth, last = CHANNELS
@@ -106,7 +115,9 @@ class Prior(nn.Module):
         """The convolutions whose sum `join`'s first BatchNorm takes; the first one at its size."""
         return self.reduce8, self.reduce16, self.reduce32, self.whole
 
-    def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, L: Tensor, ab: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Guess.
 
         Parameters
@@ -120,16 +131,30 @@ class Prior(nn.Module):
             ab, centred.
         doubt, guide : Tensor, shape (N, 1 or 4, H / 4, W / 4)
             See `hscaunet.grid.HintGrid.steps`.
+        heard : Tensor or None
+            See `heard`; None where `lone_near` is 0.
         """
-        return self.outputs(L, ab, mask)[1:]
+        seen = self._look(L)
+        heard = self.heard(self.wide(seen[2].float()), ab, mask) if self.lone_near else None
+        return *self._tell(L, ab, mask if heard is None else mask * heard, *seen)[1:], heard
 
     def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The guess without hints, ab like that with them, and what `forward` gives."""
+        """The guess without hints, and the first three that `forward` gives, all hints heard."""
+        return self._tell(L, ab, mask, *self._look(L))
+
+    def _look(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is in the picture, at 1/4 and 1/8 of the size, and the guess without hints."""
         f4, f8, f16, f32 = self.backbone(L)
         x = self.reduce16(f16) + _enlarge(self.reduce32(f32), f16)
         x = self.reduce8(f8) + _enlarge(x, f8)
         x = self.join(x + self.whole(f32.mean((2, 3), keepdim=True)))
-        guess, embedded, doubt = self.guess(x), self.embed(x), self.doubt(x)
+        return f4, x, self.guess(x)
+
+    def _tell(
+        self, L: Tensor, ab: Tensor, mask: Tensor, f4: Tensor, x: Tensor, guess: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the hints make of it."""
+        embedded, doubt = self.embed(x), self.doubt(x)
         with torch.autocast(L.device.type, enabled=False):
             guess = guess.float()
             planes = torch.cat([mask, _GAIN * ab * mask], 1)
@@ -162,6 +187,31 @@ class Prior(nn.Module):
         if self.lone_hint < 1:
             told = told + (1 - self.lone_hint) * rarity * (alone - told)
         return alone, told, doubt, guide
+
+    def heard(self, alone: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
+        """Whether the hints tell anything of the picture beyond their own places.
+
+        A single hint that says almost what was guessed does not: spread, it would make the picture
+        better or worse by the toss of a coin (docs/training.md).
+
+        Parameters
+        ----------
+        alone : Tensor, shape (N, 2, H, W)
+            The guess without hints, centred ab.
+        ab, mask : Tensor
+            See `hscaunet.grid.HintGrid.steps`.
+
+        Returns
+        -------
+        Tensor, shape (N, 1, 1, 1)
+            0 or 1.
+        """
+        share = mask.mean((2, 3), keepdim=True)
+        lacks = ((ab - alone) * mask).mean((2, 3), keepdim=True)
+        # Both sides times the share, which is 0 where there is no hint: 0 < 0 is not near.
+        near = lacks.square().sum(1, keepdim=True) < (share * (self.lone_near / 255)).square()
+        lone = self.rarity(F.avg_pool2d(mask, 8) * 64) > _LONE
+        return 1 - near.to(mask.dtype) * lone.to(mask.dtype)
 
     @staticmethod
     def paint(L: Tensor, coefficients: Tensor) -> Tensor:

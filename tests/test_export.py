@@ -188,13 +188,16 @@ def test_a_release_can_hold_back_a_lone_hint(tmp_path, tiny_checkpoint, monkeypa
     folder = tmp_path / "out"
     folder.mkdir()
     monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
-    release(tiny_checkpoint, "less", folder, folder, lone_hint=(0.75, 40.0))
+    release(tiny_checkpoint, "less", folder, folder, lone_hint=(0.75, 40.0), lone_near=4.5)
     prior = load_checkpoint(folder / "less.safetensors").model.prior
-    assert prior.lone_hint == 0.75
+    assert (prior.lone_hint, prior.lone_near) == (0.75, 4.5)
     assert float(prior.log_few.detach().exp()) == pytest.approx(40)
     for wrong in ((1.5, 40.0), (0.5, 0.0), (0.5, float("nan"))):
         with pytest.raises(ModelError, match="--lone-hint"):
             release(tiny_checkpoint, "wrong", folder, folder, lone_hint=wrong)
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(ModelError, match="--lone-near"):
+            release(tiny_checkpoint, "wrong", folder, folder, lone_near=wrong)
     assert not list(folder.glob("wrong*"))
 
 

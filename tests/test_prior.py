@@ -3,13 +3,16 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import stir
 from torch import nn
 
 from hscaunet.backbone import CHANNELS, Backbone, find_backbone, read_backbone
+from hscaunet.checkpoints import load_checkpoint, save_release
 from hscaunet.diffusion import Diffusion
 from hscaunet.grid import HintGrid
-from hscaunet.network import HSCAUNet
+from hscaunet.network import HSCAUNet, centred_hints
 from hscaunet.prior import Prior
+from runtime.layout import NEUTRAL
 
 
 def picture(height=64, width=96, batch=1):
@@ -66,7 +69,8 @@ def test_statistics_of_the_backbone_are_held():
 def test_sizes_of_what_comes_out(prior, size):
     L, ab, mask = picture(*size)
     mask[..., 3, 4] = 1
-    guess, doubt, guide = prior(L, ab + 0.1, mask)
+    guess, doubt, guide, heard = prior(L, ab + 0.1, mask)
+    assert heard is None
     assert guess.shape == ab.shape
     assert doubt.shape[1:] == (1, size[0] // 4, size[1] // 4)
     assert guide.shape[2:] == doubt.shape[2:]
@@ -137,6 +141,63 @@ def test_what_few_hints_change(prior):
         assert torch.allclose(less(L, ab, hints)[0], wanted, atol=0.01 * float(told.abs().max()))
     with pytest.raises(ValueError, match="lone_hint"):
         HSCAUNet(8, "guided", lone_hint=1.5)
+
+
+@pytest.fixture(scope="module")
+def near():
+    """A network to which a lone hint within 5 of the guess says nothing; and one that hears it."""
+    torch.manual_seed(0)
+    near = HSCAUNet(8, "guided", lone_near=5.0)
+    stir(near)
+    near.prior.backbone.load_state_dict(read_backbone(find_backbone()))
+    for layer, std in ((near.outc.conv, 0.02), (near.prior.out, 0.02), (near.prior.guess, 0.05)):
+        nn.init.normal_(layer.weight, std=std)
+    every = HSCAUNet(**{**near.config, "lone_near": 0.0}).eval()
+    every.load_state_dict(near.state_dict())
+    return near, every
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("place", [(60, 100), (0, 0), (159, 207)])
+@pytest.mark.parametrize("side", [1, 4])
+def test_a_lone_hint_of_what_is_guessed_changes_its_place_alone(near, place, side):
+    near, every = near
+    rows, columns = (slice(max(0, p - side + 1), p + 1) for p in place)
+    L, _, mask = picture(160, 208)
+    without = torch.cat([L, torch.full((1, 2, 160, 208), NEUTRAL), mask], 1)
+    x = without.clone()
+    alone = near.guesses(x)[1]
+    x[:, 3, rows, columns] = 1
+    said = alone[..., rows, columns].mean((2, 3)) + torch.tensor([0.012, -0.012])  # 4.3 away
+    x[:, 1:3, rows, columns] = said[..., None, None] + NEUTRAL
+    before, after = near(without), near(x)
+    assert torch.equal(before, every(without))
+    changed = (after - before).abs().amax(1)[0]
+    around = F.max_pool2d(x[:, 3:], 9, 1, 4)[0, 0] > 0
+    assert changed[~around].max() < 1e-6
+    assert changed[rows, columns].mean() > 1e-3
+    found = after[..., rows, columns].mean((2, 3)) - NEUTRAL
+    assert torch.allclose(found, said, atol=1e-5)
+    edge = F.max_pool2d(x[:, 3:], 7, 1, 3)[0, 0] > 0  # fades: no seam
+    assert changed[around & ~edge].max() < 0.5 * changed.max()
+    # The same hint elsewhere in a batch, farther from the guess or not alone, is heard.
+    far, two = x.clone(), x.clone()
+    far[:, 1:3, rows, columns] += 0.02
+    two[:, 1:, 96:98, 20:22] = 1.0
+    batch = torch.cat([x, far, two, without])
+    assert near.prior.heard(
+        near.guesses(batch)[1], *centred_hints(batch)
+    ).flatten().tolist() == [0, 1, 1, 1]  # fmt: skip
+    assert torch.allclose(near(batch)[1:], every(batch)[1:], atol=1e-6)
+    assert torch.allclose(near(batch)[:1], after, atol=1e-6)
+
+
+def test_how_near_is_checked_and_kept(tmp_path):
+    for wrong in (-1.0, float("nan"), float("inf"), "5"):
+        with pytest.raises(ValueError, match="lone_near"):
+            HSCAUNet(8, "guided", lone_near=wrong)
+    save_release(tmp_path / "a.safetensors", HSCAUNet(8, "guided", lone_near=5.0), {})
+    assert load_checkpoint(tmp_path / "a.safetensors").model.prior.lone_near == 5.0
 
 
 @torch.inference_mode()
