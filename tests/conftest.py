@@ -63,9 +63,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hscaunet.network import HSCAUNet
 
     torch.manual_seed(3)
-    model = HSCAUNet(8, "guided")
+    model = HSCAUNet(8, "guided", lone_near=5.0, show_prior=True)
     stir(model)
     nn.init.normal_(model.outc.conv.weight, std=0.02)
+    nn.init.normal_(model.inc.double_conv[0].weight, std=0.1)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
     save_training(
         path,

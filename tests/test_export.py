@@ -108,13 +108,14 @@ def test_parity_of_width_64(tmp_path):
     assert len({r.shape for r in rows}) >= 3
 
 
-def test_parity_of_the_bundled_weights():
+@pytest.mark.parametrize(("name", "width"), [("hscaunet-lite", 32), ("hscaunet", 64)])
+def test_parity_of_the_bundled_weights(name, width):
     """The released safetensors in PyTorch against the released ONNX in the runtime."""
-    model = load_checkpoint(bundled_weights()).model
-    assert (model.width, model.form) == (32, "guided")
-    colorizer = Colorizer(backend="onnxruntime", device="cpu")
+    model = load_checkpoint(bundled_weights(name)).model
+    assert (model.width, model.form) == (width, "guided")
+    colorizer = Colorizer(name, backend="onnxruntime", device="cpu")
     assert colorizer.precision == "fp32"
-    assert colorizer.metadata["weights_sha256"] == sha256_of(bundled_weights())
+    assert colorizer.metadata["weights_sha256"] == sha256_of(bundled_weights(name))
     for name, x in check_inputs().items():
         x = np.ascontiguousarray(x)
         with torch.inference_mode():

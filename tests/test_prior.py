@@ -12,6 +12,7 @@ from hscaunet.diffusion import Diffusion
 from hscaunet.grid import HintGrid
 from hscaunet.network import HSCAUNet, centred_hints
 from hscaunet.prior import Prior
+from hscaunet.widen import widen
 from runtime.layout import NEUTRAL
 
 
@@ -190,6 +191,33 @@ def test_a_lone_hint_of_what_is_guessed_changes_its_place_alone(near, place, sid
     ).flatten().tolist() == [0, 1, 1, 1]  # fmt: skip
     assert torch.allclose(near(batch)[1:], every(batch)[1:], atol=1e-6)
     assert torch.allclose(near(batch)[:1], after, atol=1e-6)
+
+
+def test_the_unet_is_shown_what_the_prior_knows(near, tmp_path):
+    """As if there were no such planes at first; then they make a difference, and are learned."""
+    plain = near[1]
+    shown = HSCAUNet(**{**plain.config, "show_prior": True}).eval()
+    shown.adopt(plain)
+    L, ab, mask = picture()
+    mask[..., 20:23, 30:33] = 1
+    x = torch.cat([L, ab + NEUTRAL + 0.1 * mask, mask], 1)
+    planes = shown.inc.double_conv[0].weight
+    assert not planes[:, -16:].any()
+    with torch.no_grad():
+        before = shown(x)
+        assert torch.allclose(before, plain(x), atol=1e-6)
+    shown(x).square().mean().backward()
+    assert planes.grad[:, -16:].any()
+    with torch.no_grad():
+        nn.init.normal_(planes[:, -16:])
+        after = shown(x)
+        assert not torch.allclose(before, after, atol=1e-3)
+        assert torch.allclose(widen(shown)(x), after, atol=1e-5)
+    save_release(tmp_path / "a.safetensors", shown, {})
+    again = load_checkpoint(tmp_path / "a.safetensors").model
+    assert again.config["show_prior"]
+    with torch.no_grad():
+        assert torch.allclose(again(x), shown(x), atol=5e-3)
 
 
 def test_how_near_is_checked_and_kept(tmp_path):

@@ -192,6 +192,26 @@ def test_a_run_may_start_from_a_network_of_half_its_width(photo_folder, tmp_path
     assert "--width 8 does not fit" in capsys.readouterr().err
 
 
+def test_the_planes_of_the_prior_can_be_added(photo_folder, tmp_path, capsys):
+    old = HSCAUNet(4, "guided")
+    save_release(tmp_path / "old.safetensors", old, {"images_seen": 0})
+    init = ("--images", "4", "--init", str(tmp_path / "old.safetensors"), "--prior")
+    assert main(arguments(photo_folder, tmp_path / "plain", *init)) == 0
+    assert not load_training(tmp_path / "plain" / "last.pt")["config"]["show_prior"]
+    assert main(arguments(photo_folder, tmp_path / "run", *init, "--show-prior")) == 0
+    state = load_training(tmp_path / "run" / "last.pt")
+    assert state["config"]["show_prior"]
+    assert state["model"]["inc.double_conv.0.weight"][:, -16:].any()
+    new = ("--images", "4", "--grid-images", "1", "--guess-images", "1", "--prior-images", "1")
+    for out, more in (("new", ()), ("none", ("--no-show-prior",))):
+        assert main(arguments(photo_folder, tmp_path / out, *new, "--prior", *more)) == 0
+        config = load_training(tmp_path / out / "last.pt")["config"]
+        assert config["show_prior"] is (out == "new")
+    resume = ("--prior", "--no-show-prior", "--resume")
+    assert main(arguments(photo_folder, tmp_path / "run", *resume)) == 1
+    assert "--no-show-prior does not fit the run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
