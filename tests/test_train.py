@@ -195,7 +195,8 @@ def test_a_run_may_start_from_a_network_of_half_its_width(photo_folder, tmp_path
 def test_the_planes_of_the_prior_can_be_added(photo_folder, tmp_path, capsys):
     old = HSCAUNet(4, "guided")
     save_release(tmp_path / "old.safetensors", old, {"images_seen": 0})
-    init = ("--images", "4", "--init", str(tmp_path / "old.safetensors"), "--prior")
+    init = ("--images", "12", "--init", str(tmp_path / "old.safetensors"), "--prior")
+    init += ("--grid-images", "0")
     assert main(arguments(photo_folder, tmp_path / "plain", *init)) == 0
     assert not load_training(tmp_path / "plain" / "last.pt")["config"]["show_prior"]
     assert main(arguments(photo_folder, tmp_path / "run", *init, "--show-prior")) == 0
