@@ -13,7 +13,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 SIZES = {"256x256": (256, 256), "1 MP": (864, 1152), "12 MP": (3000, 4000)}
-LITE = Path(__file__).parents[1] / "runtime" / "models" / "hscaunet-lite.onnx"
+MODELS = {"lite": "hscaunet-lite", "full": "hscaunet"}
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -395,29 +394,11 @@ def machine() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores, {flags}"
 
 
-def full_model(folder: Path) -> tuple[Path, Any]:
-    """The full network (width 64) with random weights: its speed is that of trained ones."""
-    import onnx
-    import torch
-
-    from export.onnx import build_onnx
-    from hscaunet import HSCAUNet
-    from runtime.layout import CONTRACT
-
-    torch.manual_seed(0)
-    network = HSCAUNet(64, "guided").eval()
-    torch.nn.init.normal_(network.outc.conv.weight, std=0.02)
-    path = folder / "hscaunet (width 64, random weights).onnx"
-    facts = {"name": "hscaunet", "network": "HSCAU-Net", "layout": CONTRACT, "precision": "fp32"}
-    onnx.save(build_onnx(network, metadata=facts), path)
-    return path, network
-
-
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=11)
-    parser.add_argument("--models", nargs="+", choices=("lite", "full"), default=["lite", "full"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("-o", "--output", type=Path, metavar="JSON")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument(
@@ -430,32 +411,28 @@ def main() -> None:
         if args.plot:
             plot(report, args.plot)
         return
+    from hscaunet.checkpoints import load_checkpoint
+    from hscaunet.weights import bundled_weights
+    from runtime.manifest import find_model
+
     report = {"machine": machine(), "models": {}}
     print(report["machine"])
     report["start"] = start()
     report["installed"] = installed()
     for name, size in report["installed"].items():
         print(f"  installed: {name:26s} {size / 1e6:6.0f} MB")
-    with tempfile.TemporaryDirectory() as folder:
-        for which in args.models:
-            if which == "lite":
-                from hscaunet.checkpoints import load_checkpoint
-                from hscaunet.weights import bundled_weights
-
-                model, network = LITE, load_checkpoint(bundled_weights()).model
-            else:
-                model, network = full_model(Path(folder))
-            found = speed(model, network, args.repeats)
-            found["memory"] = memory(model)
-            found["ratios"] = ratios(model, found["memory"], 2 * args.repeats)
-            rows = found["sizes"]["256x256"]
-            hand = rows["engine: ONNX Runtime fp32"][0]
-            ours = next(
-                v[0] for n, v in rows.items() if n.startswith(f"Colorizer: {found['auto']}")
-            )
-            found["auto against ONNX Runtime by hand"] = hand / ours
-            print(f"  auto, {found['auto']}: {hand / ours:.2f}x as fast as ONNX Runtime by hand")
-            report["models"][model.stem] = found
+    for which in args.models:
+        model = find_model(MODELS[which])
+        network = load_checkpoint(bundled_weights(MODELS[which])).model
+        found = speed(model, network, args.repeats)
+        found["memory"] = memory(model)
+        found["ratios"] = ratios(model, found["memory"], 2 * args.repeats)
+        rows = found["sizes"]["256x256"]
+        hand = rows["engine: ONNX Runtime fp32"][0]
+        ours = next(v[0] for n, v in rows.items() if n.startswith(f"Colorizer: {found['auto']}"))
+        found["auto against ONNX Runtime by hand"] = hand / ours
+        print(f"  auto, {found['auto']}: {hand / ours:.2f}x as fast as ONNX Runtime by hand")
+        report["models"][model.stem] = found
     if args.output:
         args.output.write_text(json.dumps(report, indent=1))
     if args.plot:

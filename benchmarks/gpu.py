@@ -32,19 +32,21 @@ TOLERANCE = 5e-3  # of fp16, on ab
 
 
 def make_model(width: int) -> tuple[Any, Path]:
-    """The bundled lite network, or one of another width with random weights; and its ONNX file."""
+    """The bundled network of that width, or one with random weights; and a copy of its ONNX."""
     from export.onnx import build_onnx
     from hscaunet import HSCAUNet, load_checkpoint
     from hscaunet.weights import bundled_weights
     from runtime.layout import CONTRACT
+    from runtime.manifest import find_model
 
-    if width == 32:
-        model = load_checkpoint(bundled_weights()).model
-    else:
-        torch.manual_seed(0)
-        model = HSCAUNet(width, "guided").eval()
-        torch.nn.init.normal_(model.outc.conv.weight, std=0.01)
     path = Path(tempfile.mkdtemp()) / f"width{width}.onnx"
+    name = {32: "hscaunet-lite", 64: "hscaunet"}.get(width)
+    if name:
+        path.write_bytes(find_model(name).read_bytes())
+        return load_checkpoint(bundled_weights(name)).model, path
+    torch.manual_seed(0)
+    model = HSCAUNet(width, "guided").eval()
+    torch.nn.init.normal_(model.outc.conv.weight, std=0.01)
     metadata = {"layout": CONTRACT, "precision": "fp32", "name": path.stem}
     path.write_bytes(build_onnx(model, metadata=metadata).SerializeToString())
     return model, path

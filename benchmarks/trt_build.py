@@ -1,8 +1,4 @@
-"""Build time and size of engines: ``python benchmarks/trt_build.py [--flavor rtx]``.
-
-The bundled lite network, and the full one with random weights, whose engine is as large and as
-fast as that of trained ones.
-"""
+"""Build time and size of both bundled networks' engines: ``python benchmarks/trt_build.py``."""
 
 from __future__ import annotations
 

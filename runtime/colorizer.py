@@ -47,7 +47,7 @@ class Colorizer:
     Parameters
     ----------
     model : str or path, optional
-        Name of a bundled model, path of an ONNX file of this project, or path of an engine file
+        Name of a bundled model ("hscaunet-lite" or "hscaunet"), path of an ONNX file of this project, or path of an engine file
         (``.engine``, ``.plan``) that ``python -m export.trt`` built from one; None is the bundled
         default.
     backend : str
