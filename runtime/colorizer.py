@@ -47,9 +47,9 @@ class Colorizer:
     Parameters
     ----------
     model : str or path, optional
-        Name of a bundled model ("hscaunet-lite" or "hscaunet"), path of an ONNX file of this project, or path of an engine file
-        (``.engine``, ``.plan``) that ``python -m export.trt`` built from one; None is the bundled
-        default.
+        Name of a bundled model ("hscaunet-lite" or "hscaunet"), path of an ONNX file of this
+        project, or path of an engine file (``.engine``, ``.plan``) that ``python -m export.trt``
+        built from one; None is the bundled default.
     backend : str
         Engine: "auto" (the fastest that is installed for the device, see
         `runtime.engines.choose`) or its name: "onnxruntime", "openvino", "tensorrt". An engine

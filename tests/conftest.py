@@ -63,10 +63,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hscaunet.network import HSCAUNet
 
     torch.manual_seed(3)
-    model = HSCAUNet(8, "guided", lone_near=5.0, show_prior=True)
-    stir(model)
-    nn.init.normal_(model.outc.conv.weight, std=0.02)
-    nn.init.normal_(model.inc.double_conv[0].weight, std=0.1)
+    plain = HSCAUNet(8, "guided", lone_near=5.0)
+    stir(plain)
+    nn.init.normal_(plain.outc.conv.weight, std=0.02)
+    model = HSCAUNet(**{**plain.config, "show_prior": True}).eval()  # type: ignore[arg-type]
+    model.adopt(plain)
+    nn.init.normal_(model.inc.double_conv[0].weight[:, -16:], std=0.02)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
     save_training(
         path,

@@ -181,6 +181,14 @@ def test_size_decides_at_how_many_pixels_the_network_runs(tiny, monkeypatch):
             tiny.colorize(grey, size=wrong)
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (300, 400, 3)])
+def test_a_preview_as_large_as_the_photo_is_the_photo(shape):
+    rng = np.random.default_rng(0)
+    picture = Picture(rng.integers(0, 256, shape, np.uint8))
+    ab = rng.normal(0, 30, (2, 48, 64)).astype(np.float32)
+    assert np.array_equal(shrunk(picture, 300, 400).join(ab), picture.join(ab))
+
+
 def test_a_preview_is_the_small_picture():
     picture = Picture(colorful(300, 400)[..., 0])
     assert fit_within(300, 400, 100) == (75, 100)

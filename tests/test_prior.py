@@ -70,8 +70,9 @@ def test_statistics_of_the_backbone_are_held():
 def test_sizes_of_what_comes_out(prior, size):
     L, ab, mask = picture(*size)
     mask[..., 3, 4] = 1
-    guess, doubt, guide, heard = prior(L, ab + 0.1, mask)
+    guess, doubt, guide, heard, fine = prior(L, ab + 0.1, mask)
     assert heard is None
+    assert fine.shape == (L.shape[0], 48, L.shape[2] // 4, L.shape[3] // 4)
     assert guess.shape == ab.shape
     assert doubt.shape[1:] == (1, size[0] // 4, size[1] // 4)
     assert guide.shape[2:] == doubt.shape[2:]
