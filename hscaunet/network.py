@@ -256,14 +256,13 @@ class HSCAUNet(nn.Module):
             )
         if self.form == "published":
             return self.unet(x, x[:, 1:3])
-        own, mask = centred_hints(x)
-        start, change, heard, fine = self._start(x)
-        hint = own if heard is None else own * heard
-        told = mask if heard is None else mask * heard
+        L, (own, mask) = x[:, 0:1], centred_hints(x)
+        start, change, told, fine = self._start(L, own, mask)
+        hint = own if told is mask else own * told
         with _full_precision(x):
             base = self.grid.mix(start, change)
         # At a hint its own colour, so that the network sees what the interpolation lacks there.
-        planes = [x[:, 0:1], _SEEN_GAIN * (base + (hint - base * told)), told]
+        planes = [L, _SEEN_GAIN * (base + (hint - base * told)), told]
         if change is not None:
             planes.append(_SEEN_GAIN * change)
         if self.show is not None:
@@ -274,20 +273,25 @@ class HSCAUNet(nn.Module):
             if change is not None:  # how much of it, pixel by pixel
                 base = self.grid.mix(start, change, given[:, 2:3])
             ab = base + _GIVEN_GAIN * given[:, :2]
-            if heard is not None:
-                ab = ab + (1 - heard) * touch(ab, own, mask)
+            if told is not mask:
+                ab = ab + touch(ab, own, mask - told)
             return ab + NEUTRAL
 
-    def _start(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """What the interpolation gives before and by diffusion; the prior's `heard` and `fine`."""
-        L, (hint, mask) = x[:, 0:1], centred_hints(x)
+    def _start(
+        self, L: Tensor, hint: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """What the interpolation gives before and by diffusion; where hints are heard; features.
+
+        The third is `mask` itself where all hints are heard, else what `Prior.heard` leaves of it;
+        the last is the prior's `fine`.
+        """
         if self.prior is None:
-            with _full_precision(x):
-                return *self.grid.steps(L, hint, mask), None, None
+            with _full_precision(L):
+                return *self.grid.steps(L, hint, mask), mask, None
         *prior, heard, fine = self.prior(L, hint, mask)
-        with _full_precision(x):
+        with _full_precision(L):
             told = mask if heard is None else mask * heard
-            return *self.grid.steps(L, hint, told, *prior), heard, fine
+            return *self.grid.steps(L, hint, told, *prior), told, fine
 
     def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""

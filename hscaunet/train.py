@@ -265,7 +265,7 @@ class Trainer:
             )
         if args.show_prior and config["prior"] and not state:
             return {**config, "show_prior": True}
-        if args.show_prior not in (None, config.get("show_prior", False)):
+        if args.show_prior not in (None, config["show_prior"]):
             name = "show-prior" if args.show_prior else "no-show-prior"
             raise ModelError(f"--{name} does not fit {origin}; leave it out.")
         return dict(config)
