@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hscaunet.tensors import enlarge, learning
+
 _NEIGHBOURS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
 
 # Differences of L are taken in sixteenths of its range, so that the square of one 8-bit step,
@@ -52,7 +54,7 @@ class Diffusion(nn.Module):
     """
 
     scales = (16, 8, 4, 2, 1)
-    steps = (8, 8, 8, 8, 2)
+    steps = (16, 16, 8, 8, 4)
 
     pick: Tensor
 
@@ -81,6 +83,19 @@ class Diffusion(nn.Module):
             exponent = exponent - exponent.amin(1, keepdim=True)
         weights = torch.exp(-exponent)
         return weights / weights.sum(1, keepdim=True)
+
+    def _step(self, x: Tensor, weight: Tensor, given: Tensor) -> Tensor:
+        """The weighted mean of the neighbours, or what is given."""
+        padded = _pad(x)
+        if not (learning() and torch.compiler.is_compiling()):
+            return (weight * F.conv2d(padded, self.pick)).sum(1, keepdim=True) + given
+        # Compiled, this is one loop forwards and one backwards.
+        height, width = x.shape[2:]
+        for plane, (i, j) in enumerate(_NEIGHBOURS):
+            given = (
+                given + weight[:, plane : plane + 1] * padded[..., i : i + height, j : j + width]
+            )
+        return given
 
     def forward(
         self, L: Tensor, start: Tensor, ab: Tensor, mask: Tensor, guide: Tensor | None = None
@@ -116,10 +131,10 @@ class Diffusion(nn.Module):
             given = (hint / (share + (1 - known))).flatten(0, 1)[:, None]
             x = before
             if change is not None:
-                x = x + F.interpolate(change, scale_factor=2.0, mode="bilinear")
+                x = x + enlarge(change, 2)
             x = x.flatten(0, 1)[:, None]
             for _ in range(steps):
-                x = (weight * F.conv2d(_pad(x), self.pick)).sum(1, keepdim=True) + given
+                x = self._step(x, weight, given)
             x = x[:, 0].unflatten(0, (-1, 2))
             change = x - before
         assert change is not None

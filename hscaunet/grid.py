@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hscaunet.diffusion import Diffusion
+from hscaunet.tensors import enlarge, learning
 
 # Sums over a cell are kept in units of its side in pixels, and sums over the whole picture in units
 # of the largest side, so that a lone hint and a cell full of them both fit fp16. All are powers of
@@ -180,11 +181,17 @@ class _Pass(nn.Module):
     def _bin_kernel(self, level: int) -> Tensor:
         return torch.exp(-0.5 * self.distance2 * torch.exp(-2 * self.log_sigma[level]))
 
-    def _cell_kernel(self, level: int) -> Tensor:
-        """Spread over bins and 3x3 cells at once: (K, K, 3, 3), centre weight 1."""
-        side = self.log_side[level - 1].exp()
-        row = torch.stack([side, torch.ones_like(side), side])
-        return self._bin_kernel(level)[:, :, None, None] * (row[:, None] * row[None, :])
+    def _spread(self, cells: Tensor, level: int) -> Tensor:
+        """Spread over bins and 3x3 cells, centre weight 1: (N, K, h, w) to the same."""
+        side, bins = self.log_side[level - 1].exp(), self._bin_kernel(level)
+        if not learning():  # as one: a single node in an exported graph
+            row = torch.stack([side, torch.ones_like(side), side])
+            kernel = bins[:, :, None, None] * (row[:, None] * row[None, :])
+            return F.conv2d(cells, kernel, padding=1)
+        # One after the other: a sixth of the products, and of what their gradients take.
+        x = F.pad((bins @ cells.flatten(2)).unflatten(2, cells.shape[2:]), (1, 1, 1, 1))
+        x = x[:, :, 1:-1] + side * (x[:, :, :-2] + x[:, :, 2:])
+        return x[..., 1:-1] + side * (x[..., :-2] + x[..., 2:])
 
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor, doubt: Tensor | None = None) -> Tensor:
         """See `HintGrid.steps`."""
@@ -218,7 +225,7 @@ class _Pass(nn.Module):
         estimate = (total + weight * estimate) / (count + weight)
         levels = zip(reversed(pyramid), reversed(fades), strict=True)
         for level, (cells, fade) in enumerate(levels, start=1):
-            count, total = self._split(F.conv2d(cells, self._cell_kernel(level), padding=1))
+            count, total = self._split(self._spread(cells, level))
             if level > 1:
                 estimate = self._enlarge(estimate, 2)
                 estimate = estimate[..., : cells.shape[2], : cells.shape[3]]
@@ -234,7 +241,4 @@ class _Pass(nn.Module):
 
     @staticmethod
     def _enlarge(estimate: Tensor, factor: int) -> Tensor:
-        flat = F.interpolate(
-            estimate.flatten(0, 1), scale_factor=factor, mode="bilinear", align_corners=False
-        )
-        return flat.unflatten(0, (-1, 2))
+        return enlarge(estimate.flatten(0, 1), factor).unflatten(0, (-1, 2))

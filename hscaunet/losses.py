@@ -10,8 +10,6 @@ from hscaunet.tensors import rgb_from_lab
 
 # Below this squared error (42 dB) a photo's error is not seen; it keeps the logarithm finite.
 _UNSEEN = (2 / 255) ** 2
-SSIM_WEIGHT = 4.0
-"""Of SSIM beside the logarithm of the squared error: one of 0.01 counts as much as 0.17 dB."""
 
 
 def ssim(a: Tensor, b: Tensor, value_range: float = 1.0, window: int = 11) -> Tensor:
@@ -72,10 +70,8 @@ def published_loss(L: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
     return 0.8 * F.l1_loss(predicted, truth) + 0.2 * (1 - similarity.mean())
 
 
-def picture_loss(
-    L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float = SSIM_WEIGHT
-) -> Tensor:
-    """What is measured: log squared error and SSIM of the RGB picture, photo by photo.
+def picture_losses(L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: float) -> Tensor:
+    """What is measured: log squared error and SSIM of the RGB picture, photo by photo: (N,).
 
     The mean of the logarithms is the mean PSNR but for a factor, so a photo whose colours cannot
     be guessed does not drown one that is nearly right.
@@ -87,7 +83,8 @@ def picture_loss(
     predicted, truth : Tensor, shape (N, 2, H, W)
         ab on the network's 0..1 scale.
     ssim_weight : float
-        See `SSIM_WEIGHT`; 0 leaves SSIM out.
+        Of 1 - SSIM beside the logarithm of the squared error: with 4, one of 0.01 counts as much
+        as 0.17 dB; 0 leaves SSIM out.
     """
     from runtime.layout import denormalize_ab
 
@@ -97,4 +94,4 @@ def picture_loss(
     loss = (error + _UNSEEN).log()
     if ssim_weight:
         loss = loss + ssim_weight * (1 - ssim(ours, theirs))
-    return loss.mean()
+    return loss

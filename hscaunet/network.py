@@ -254,10 +254,15 @@ class HSCAUNet(nn.Module):
             raise ValueError(
                 f"Height and width must be multiples of {MULTIPLE}, not {tuple(x.shape[2:])}."
             )
-        if self.form == "published":
-            return self.unet(x, x[:, 1:3])
+        return self.both(x)[0] + NEUTRAL if self.form == "guided" else self.unet(x, x[:, 1:3])
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the guided form predicts, and the prior's guess without hints: centred ab.
+
+        Each (N, 2, H, W); the second is None without a prior.
+        """
         L, (own, mask) = x[:, 0:1], centred_hints(x)
-        start, change, told, fine = self._start(L, own, mask)
+        start, change, told, fine, alone = self._start(L, own, mask)
         hint = own if told is mask else own * told
         with _full_precision(x):
             base = self.grid.mix(start, change)
@@ -275,23 +280,23 @@ class HSCAUNet(nn.Module):
             ab = base + _GIVEN_GAIN * given[:, :2]
             if told is not mask:
                 ab = ab + touch(ab, own, mask - told)
-            return ab + NEUTRAL
+            return ab, alone
 
     def _start(
         self, L: Tensor, hint: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None]:
         """What the interpolation gives before and by diffusion; where hints are heard; features.
 
         The third is `mask` itself where all hints are heard, else what `Prior.heard` leaves of it;
-        the last is the prior's `fine`.
+        the last two are the prior's `fine` and its guess without hints.
         """
         if self.prior is None:
             with _full_precision(L):
-                return *self.grid.steps(L, hint, mask), mask, None
-        *prior, heard, fine = self.prior(L, hint, mask)
+                return *self.grid.steps(L, hint, mask), mask, None, None
+        alone, *prior, heard, fine = self.prior(L, hint, mask)
         with _full_precision(L):
             told = mask if heard is None else mask * heard
-            return *self.grid.steps(L, hint, told, *prior), told, fine
+            return *self.grid.steps(L, hint, told, *prior), told, fine, alone
 
     def guesses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the prior makes of the hints, and without them: centred ab, each (N, 2, H, W)."""

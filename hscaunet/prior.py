@@ -124,7 +124,7 @@ class Prior(nn.Module):
 
     def forward(
         self, L: Tensor, ab: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
         """Guess.
 
         Parameters
@@ -134,8 +134,8 @@ class Prior(nn.Module):
 
         Returns
         -------
-        guess : Tensor, shape (N, 2, H, W)
-            ab, centred.
+        alone, guess : Tensor, shape (N, 2, H, W)
+            ab, centred: what the picture alone says, and with the hints.
         doubt, guide : Tensor, shape (N, 1 or 4, H / 4, W / 4)
             See `hscaunet.grid.HintGrid.steps`.
         heard : Tensor or None
@@ -145,13 +145,13 @@ class Prior(nn.Module):
         """
         seen = self._look(L)
         heard = self.heard(self.wide(seen[2].float()), ab, mask) if self.lone_near else None
-        _, told, doubt, guide, fine = self._tell(
+        alone, told, doubt, guide, fine = self._tell(
             L, ab, mask if heard is None else mask * heard, *seen
         )
-        return told, doubt, guide, heard, fine
+        return alone, told, doubt, guide, heard, fine
 
     def outputs(self, L: Tensor, ab: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The guess without hints, and the first three that `forward` gives, all hints heard."""
+        """The first four that `forward` gives, all hints heard."""
         return self._tell(L, ab, mask, *self._look(L))[:4]
 
     def _look(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -268,7 +268,9 @@ class Prior(nn.Module):
         # n exp(-|e - e'|^2 - d^2): the embeddings' part as one product.
         q = embedded.flatten(2).unflatten(1, (self.heads, self.depth))
         k = there.unflatten(1, (self.heads, self.depth))
-        log_count = (count + 1e-12).log()[:, :, None]
+        # The count of an empty cell is no matter, but must have a logarithm. (Not by an addition:
+        # torch.onnx.export leaves one so small out.)
+        log_count = count.clamp_min(1e-12).log()[:, :, None]
         own = log_count - k.square().sum(2, keepdim=True)
         q = torch.cat([2 * q, torch.ones_like(q[:, :, :1]), -q.square().sum(2, keepdim=True)], 2)
         k = torch.cat([k, own, torch.ones_like(own)], 2)
@@ -277,7 +279,8 @@ class Prior(nn.Module):
         down = ((y - there_y)[:, None] * reach).square()
         across = ((x - there_x)[:, None] * reach).square()
         weight = (likeness - down[:, :, :, None] - across[:, :, None]).exp().flatten(2, 3)
-        value = torch.cat([lacks, torch.ones_like(count)], 1).mT[:, None]
+        # Nothing is carried from where there is no hint, however small the doubt.
+        value = torch.cat([lacks, (count > 0).to(count.dtype)], 1).mT[:, None]
         sums = (weight @ value).mT.unflatten(3, (height, width))
         shares = sums / (sums[:, :, 2:] + doubt.exp()[:, :, None])
         return shares[:, :, :2].flatten(1, 2), shares[:, :, 2]

@@ -21,8 +21,10 @@ class Recipe:
         Adam's learning rate.
     betas : tuple of float
     loss : {"published", "picture"}
-    dense_share : float
+    dense_share, pixels : float, tuple of float
         See `hscaunet.sampling.HintRecipe`.
+    ssim_weight : float
+        See `hscaunet.losses.picture_loss`.
     size : int
         Side of the crops in pixels, a multiple of 16.
     shrink_share : float
@@ -32,7 +34,14 @@ class Recipe:
         The guided form learns its interpolation alone on the first so many photos.
     guess_images, prior_images : int
         Then its prior: what that makes of the hints by itself on so many photos, and with the
-        interpolation on so many more. On the rest the U-Net learns, and all that is held.
+        interpolation on so many more. On the rest the U-Net learns.
+    prior_lr : float
+        Adam's learning rate where the prior learns with the interpolation.
+    joint : bool
+        Whether on the rest prior and interpolation learn on with the U-Net.
+    backbone_rate : float
+        Of the learning rate, for the prior's backbone, where the prior learns with others; 0
+        holds it.
     images : int
         Photos to see in all.
     cooldown : int, optional
@@ -56,11 +65,16 @@ class Recipe:
     betas: tuple[float, float]
     loss: str
     dense_share: float
+    pixels: tuple[float, ...] = (0.03, 0.01, 0.005)
+    ssim_weight: float = 4.0
     size: int = 256
     shrink_share: float = 0.0
     grid_images: int = 0
     guess_images: int = 0
     prior_images: int = 0
+    prior_lr: float = 1e-3
+    joint: bool = False
+    backbone_rate: float = 0.0
     images: int = 0
     cooldown: int | None = None
     epochs: tuple[tuple[int, float], ...] = ()
@@ -111,7 +125,7 @@ RECIPES = {
     ),
 }
 _GRID_LR = 0.02
-_PRIOR_LR = {"guess": 2e-3, "prior": 1e-3}
+_GUESS_LR = 2e-3
 _WARM_IMAGES = 1000
 
 
@@ -125,8 +139,9 @@ def learning_rate(recipe: Recipe, seen: int, photos: int) -> float:
     if phase == "grid":
         return _GRID_LR * min(1.0, 2 * left)
     warm = min(1.0, (since + recipe.batch) / _WARM_IMAGES)
-    if phase in _PRIOR_LR:
-        return _PRIOR_LR[phase] * warm * min(1.0, 3 * left)
+    if phase in recipe.alone:
+        lr = recipe.prior_lr if phase == "prior" else _GUESS_LR
+        return lr * warm * min(1.0, 3 * left)
     cool = (recipe.images - seen) / recipe.cooldown if recipe.cooldown else 1.0
     return recipe.lr * warm * min(1.0, cool)
 

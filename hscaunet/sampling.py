@@ -96,7 +96,9 @@ class HintRecipe:
     Attributes
     ----------
     dense_share : float
-        Share of photos that get single pixels with p = 0.03, 0.01 or 0.005 (as published).
+        Share of photos that get single pixels.
+    pixels : tuple of float
+        Each pixel is one of them with one of these probabilities; (0.03, 0.01, 0.005) as published.
     geometric_share : float
         Share of the others whose number of hints is geometric with p = 1/8 (Zhang et al. 2017);
         the rest draws it log-uniformly from 1 to `most`.
@@ -107,6 +109,7 @@ class HintRecipe:
     """
 
     dense_share: float
+    pixels: tuple[float, ...] = (0.03, 0.01, 0.005)
     geometric_share: float = 0.5
     most: int = 128
     largest: int = 9
@@ -124,8 +127,8 @@ class HintRecipe:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device)
 
-        published = torch.tensor([0.03, 0.01, 0.005], device=device)
-        shares = published[(uniform(n) * 3).long().clamp(max=2)]
+        choices = torch.tensor(self.pixels, device=device)
+        shares = choices[(uniform(n) * len(choices)).long().clamp(max=len(choices) - 1)]
         hint, mask = dense_pixels(ab, shares, generator)
         if self.dense_share >= 1:
             return hint, mask

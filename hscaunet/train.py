@@ -54,7 +54,15 @@ def _other_release(error: Exception) -> Exception:
 
 
 # Options that may not be larger; none may be negative.
-_AT_MOST = {"weight_decay": 10.0, "hue_share": 1.0, "contrast": 2.0, "dense_share": 1.0}
+_AT_MOST = {
+    "weight_decay": 10.0,
+    "hue_share": 1.0,
+    "contrast": 2.0,
+    "dense_share": 1.0,
+    "backbone_rate": 1.0,
+    "ssim_weight": 100.0,
+    "prior_lr": 1.0,
+}
 
 
 class Trainer:
@@ -74,6 +82,7 @@ class Trainer:
 
         from hscaunet.augment import Augmentation
         from hscaunet.ema import EMA
+        from hscaunet.losses import picture_losses
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
@@ -136,7 +145,7 @@ class Trainer:
             if args.val and self.rank == 0
             else []
         )
-        self.hints = HintRecipe(self.recipe.dense_share)
+        self.hints = HintRecipe(self.recipe.dense_share, self.recipe.pixels)
         self.augmentation = Augmentation(self.recipe.hue_share, self.recipe.contrast)
 
         torch.manual_seed(self.recipe.seed)
@@ -165,6 +174,7 @@ class Trainer:
         if state:
             for key, value in state["ema"].items():
                 self.ema.shadow[key].copy_(value)
+        self.losses = torch.compile(picture_losses) if args.compile else picture_losses
         self.stop_signal = 0
 
     def _open_device(self) -> torch.device:
@@ -290,6 +300,8 @@ class Trainer:
             saved = dict(state["recipe"])
             saved["betas"] = tuple(saved.get("betas", ()))
             saved["epochs"] = tuple(tuple(e) for e in saved.get("epochs", ()))
+            if "pixels" in saved:
+                saved["pixels"] = tuple(saved["pixels"])
             try:
                 recipe = Recipe(**saved)
             except TypeError as error:
@@ -305,19 +317,21 @@ class Trainer:
                 if self.initial.prior is not None:
                     recipe = replace(recipe, guess_images=0, prior_images=0)
         names = ("batch", "lr", "size", "images", "cooldown", "seed", "ema")
-        names += ("grid_images", "guess_images", "prior_images")
+        names += ("grid_images", "guess_images", "prior_images", "joint")
         names += tuple(_AT_MOST)
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+        if args.pixels:
+            given["pixels"] = tuple(args.pixels)
         recipe = replace(recipe, **given)
         lacking = () if config["form"] == "guided" else ("grid_images",)
         if not config["prior"]:
-            lacking += ("guess_images", "prior_images")
+            lacking += ("guess_images", "prior_images", "joint")
         for name in lacking:
             if given.get(name):
                 log.warning(
                     "This network has no such part: --%s is left out.", name.replace("_", "-")
                 )
-            recipe = replace(recipe, **{name: 0})
+            recipe = replace(recipe, **{name: type(getattr(recipe, name))()})
         if self.backbone is not None and not recipe.guess_images + recipe.prior_images:
             raise ModelError(
                 "A new prior must learn: give --guess-images and --prior-images, or --no-prior."
@@ -345,19 +359,27 @@ class Trainer:
         if phase == self.phase:
             return
         self.phase = phase
+        joint = phase == "network" and self.recipe.joint
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             part, _, rest = name.partition(".")
             parts = {"grid": ("grid", "prior"), "prior": ("guess", "prior")}.get(part, ("network",))
-            parameter.requires_grad_(phase in parts and not rest.startswith("backbone."))
+            backbone = rest.startswith("backbone.")
+            held = backbone and not (phase != "guess" and self.recipe.backbone_rate)
+            parameter.requires_grad_((joint or phase in parts) and not held)
             parameter.grad = None
-        self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        decays = [p for p in self.learning if p.ndim == 4]
-        groups = [
-            {"params": decays, "weight_decay": self.recipe.weight_decay},
-            {"params": [p for p in self.learning if p.ndim != 4], "weight_decay": 0.0},
-        ]
+            if parameter.requires_grad:
+                groups.setdefault((backbone, parameter.ndim == 4), []).append(parameter)
+        self.learning = [p for group in groups.values() for p in group]
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [
+                {
+                    "params": group,
+                    "weight_decay": self.recipe.weight_decay if decays else 0.0,
+                    "share": self.recipe.backbone_rate if backbone else 1.0,
+                }
+                for (backbone, decays), group in sorted(groups.items(), key=lambda g: not g[0][1])
+            ],
             lr=self.recipe.lr,
             betas=self.recipe.betas,
             fused=self.device.type == "cuda",
@@ -366,9 +388,10 @@ class Trainer:
             "grid": self.model.interpolate,
             "guess": self.model.guesses,
             "prior": self.model.bases,
-            "network": self.model,
+            "network": self.model.both if joint else self.model,
         }[phase]
-        if self.world > 1 and phase == "network":
+        self.reduces = self.world > 1 and phase == "network" and not joint
+        if self.reduces:
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
         self.forward = self._compile(phase, forward) if self.args.compile else forward
 
@@ -380,7 +403,9 @@ class Trainer:
 
         model = self.model
         if model.form == "guided":
-            vars(model.grid).pop("steps", None)  # compiled in the phase before
+            for part, name in ((model.grid, "steps"), (model.prior, "carry")):
+                if part is not None:
+                    vars(part).pop(name, None)  # compiled in the phase before
         if phase == "network":
             if not self._amp() or self.device.type != "cpu":
                 return torch.compile(forward)
@@ -394,6 +419,10 @@ class Trainer:
             model.grid.steps = torch.compile(  # type: ignore[method-assign]
                 model.grid.steps, dynamic=False
             )
+            if model.prior is not None:
+                model.prior.carry = torch.compile(  # type: ignore[method-assign]
+                    model.prior.carry, dynamic=False
+                )
         return forward
 
     def _amp(self) -> bool:
@@ -416,14 +445,15 @@ class Trainer:
         import torch
 
         from hscaunet.augment import Augmentation
-        from hscaunet.losses import SSIM_WEIGHT, picture_loss, published_loss
+        from hscaunet.losses import published_loss
         from hscaunet.sampling import pack_input
         from runtime.layout import NEUTRAL, normalize_ab
 
         recipe = self.recipe
         self._enter_phase()
         self.model.train()
-        if self.model.prior is not None and self.phase in ("grid", "network"):
+        learns = self.phase in ("guess", "prior") or (self.phase == "network" and recipe.joint)
+        if self.model.prior is not None and not learns:
             self.model.prior.eval()  # held, BatchNorm's statistics too
         chance = torch.Generator(self.device)
         chance.manual_seed(step_seed(recipe.seed, self.step, self.rank))
@@ -433,38 +463,37 @@ class Trainer:
         batch = recipe.batch // self.world
         with torch.no_grad():
             rgb = self.photos.draw(batch, recipe.size, chance, shrink)
-            learns = self.phase != "grid"
-            lab, turned = (self.augmentation if learns else Augmentation()).draw(rgb, chance)
+            changes = Augmentation() if self.phase == "grid" else self.augmentation
+            lab, turned = changes.draw(rgb, chance)
             L, ab = lab[:, :1], lab[:, 1:]
             # Without a hint nobody could know that hues were turned. (Dense draws may have none.)
             hint, mask = self.hints.draw(ab, chance, turned.long())
             x = pack_input(L, hint, mask).contiguous(memory_format=torch.channels_last)
         lr = learning_rate(recipe, self.seen, len(self.photos))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1.0)
         alone = None
         if self.phase == "grid":
             predicted = self.forward(x) + NEUTRAL
         else:
             with self._autocast():
                 predicted = self.forward(x)
-            if self.phase in ("guess", "prior"):
+            if isinstance(predicted, tuple):
                 predicted, alone = predicted[0] + NEUTRAL, predicted[1] + NEUTRAL
         truth, predicted = normalize_ab(ab), predicted.float()
         if recipe.loss == "published":
             loss = published_loss(L / 100, predicted, truth)
         else:
             # A guess has no edges of its own yet, and SSIM would cost a third of the step.
-            weight = 0.0 if self.phase == "guess" else SSIM_WEIGHT
-            loss = picture_loss(L / 100, predicted, truth, weight)
-        if alone is not None and not turned.all():
-            # Nobody can guess turned hues.
-            keep = ~turned
-            guessed = picture_loss(L[keep] / 100, alone[keep].float(), truth[keep], 0.0)
-            loss = loss + _ALONE_WEIGHT * guessed
+            weight = 0.0 if self.phase == "guess" else recipe.ssim_weight
+            loss = self.losses(L / 100, predicted, truth, weight).mean()
+        if alone is not None:
+            guessed = self.losses(L / 100, alone.float(), truth, 0.0)
+            own = (~turned).to(guessed.dtype)  # nobody can guess turned hues
+            loss = loss + _ALONE_WEIGHT * (guessed * own).sum() / own.sum().clamp_min(1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.phase != "network" and self.world > 1:
+        if self.world > 1 and not self.reduces:
             for p in self.learning:
                 if p.grad is None:  # of the prior, what this phase has no use for
                     continue
@@ -666,11 +695,23 @@ def build_parser() -> argparse.ArgumentParser:
     more("--grid-images", type=int, metavar="N", help="photos for the interpolation alone")
     more("--guess-images", type=int, metavar="N", help="then for the prior by itself")
     more("--prior-images", type=int, metavar="N", help="then for the prior with the interpolation")
+    more("--joint", action=argparse.BooleanOptionalAction,
+        help="on the rest, let prior and interpolation learn on with the U-Net")  # fmt: skip
+    more("--prior-lr", type=float, metavar="LR",
+        help="learning rate where the prior learns with the interpolation (1e-3)")  # fmt: skip
+    more("--backbone-rate", type=float, metavar="S",
+        help="share of the learning rate for the prior's backbone (0: held)")  # fmt: skip
     more("--ema", type=float, help="decay of the averaged weights")
     more("--weight-decay", type=float, metavar="D", help="of the convolutions, as in AdamW")
     more(
-        "--dense-share", type=float, metavar="S", help="share of the photos with hints as published"
+        "--dense-share",
+        type=float,
+        metavar="S",
+        help="share of photos whose hints are single pixels",
     )
+    more("--pixels", type=float, nargs="+", metavar="P",
+        help="of those, each pixel is a hint with one of these probabilities")  # fmt: skip
+    more("--ssim-weight", type=float, metavar="W", help="of 1 - SSIM in the loss (4)")
     more("--hue-share", type=float, metavar="S", help="share of the photos whose hues are turned")
     more("--contrast", type=float, metavar="C", help="L to a random power, exp(-C) to exp(C)")
     more("--seed", type=int, help="of everything random")
@@ -720,6 +761,8 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("width", "images", "batch", "threads", "limit", "val_photos", "epochs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
+    if args.pixels and not all(0 < p <= 1 for p in args.pixels):
+        parser.error("--pixels must be probabilities, above 0 and at most 1.")
     names = ("seed", "cooldown", "grid_images", "guess_images", "prior_images")
     for name in (*names, *_AT_MOST):
         if getattr(args, name) is not None and getattr(args, name) < 0:

@@ -241,7 +241,7 @@ def test_the_network_chooses_how_much_is_diffused():
     x = random_input()
     L, (hint, mask) = x[:, :1], centred_hints(x)
     with torch.no_grad():
-        start, change = model.grid.steps(L, hint, mask, *model.prior(L, hint, mask)[:3])
+        start, change = model.grid.steps(L, hint, mask, *model.prior(L, hint, mask)[1:4])
         for logit, share in ((-40.0, 0.0), (40.0, 1.0)):
             model.outc.conv.bias[2] = logit
             assert torch.allclose(model(x), start + share * change + NEUTRAL, atol=1e-6)
