@@ -152,7 +152,8 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A network's configuration as a file has it: older ones lack a part or two."""
-    return {"diffuse": False, "prior": False, "show_prior": False, **config}
+    steps = [8, 8, 8, 8, 2]
+    return {"diffuse": False, "steps": steps, "prior": False, "show_prior": False, **config}
 
 
 def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> HSCAUNet:

@@ -9,6 +9,7 @@ it and export to any engine. docs/training.md has what they bring.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ _FLOOR = 3e-4
 # So that the likest neighbour's weight, exp(-1 / c) or more, stays a number.
 _SMALLEST_SPREAD = 0.02
 _GUIDED = 4  # the finest scale that a guide is given at
+
+STEPS = (16, 16, 8, 8, 4)
+"""Steps on means of 16, 8, 4 and 2 pixels and on the pixels."""
 
 
 def _pad(x: Tensor) -> Tensor:
@@ -46,6 +50,16 @@ def _squares(x: Tensor) -> Tensor:
 class Diffusion(nn.Module):
     """Steps of diffusion along like L, on means of 16, 8, 4 and 2 pixels and on the pixels.
 
+    Parameters
+    ----------
+    steps : sequence of int
+        How many on each of `scales`.
+
+    Raises
+    ------
+    ValueError
+        If they are not five whole numbers of at least 0.
+
     Notes
     -----
     A neighbour has the weight ``exp(-d / (c mean(d)) - g)`` where d is its squared difference of L,
@@ -54,12 +68,18 @@ class Diffusion(nn.Module):
     """
 
     scales = (16, 8, 4, 2, 1)
-    steps = (16, 16, 8, 8, 4)
 
     pick: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Sequence[int] = STEPS) -> None:
         super().__init__()
+        self.steps = tuple(steps)
+        if len(self.steps) != len(self.scales) or not all(
+            isinstance(n, int) and n >= 0 for n in self.steps
+        ):
+            raise ValueError(
+                f"steps must be {len(self.scales)} whole numbers of at least 0, not {steps!r}."
+            )
         # A convolution that lays the eight neighbours side by side: one node in an exported graph.
         pick = torch.zeros(len(_NEIGHBOURS), 1, 3, 3)
         for plane, (i, j) in enumerate(_NEIGHBOURS):

@@ -11,12 +11,13 @@ docs/training.md has what each step brings.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.diffusion import Diffusion
+from hscaunet.diffusion import STEPS, Diffusion
 from hscaunet.tensors import enlarge, learning
 
 # Sums over a cell are kept in units of its side in pixels, and sums over the whole picture in units
@@ -64,6 +65,8 @@ class HintGrid(nn.Module):
         Whether a guided filter follows each pass.
     diffuse : bool
         Whether the result is diffused along like L in the end.
+    steps : sequence of int
+        See `hscaunet.diffusion.Diffusion`.
 
     Notes
     -----
@@ -74,12 +77,17 @@ class HintGrid(nn.Module):
     radius = 2  # of the guided filter, in pixels of the network
 
     def __init__(
-        self, bins: int = 16, passes: int = 2, smooth: bool = True, diffuse: bool = True
+        self,
+        bins: int = 16,
+        passes: int = 2,
+        smooth: bool = True,
+        diffuse: bool = True,
+        steps: Sequence[int] = STEPS,
     ) -> None:
         super().__init__()
         self.passes = nn.ModuleList(_Pass(bins) for _ in range(passes))
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(0.01))) if smooth else None
-        self.diffusion = Diffusion() if diffuse else None
+        self.diffusion = Diffusion(steps) if diffuse else None
 
     def forward(self, L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
         """Interpolate.

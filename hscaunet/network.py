@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hscaunet.attention import ChannelAttention, HintAttention, SpatialAttention
+from hscaunet.diffusion import STEPS
 from hscaunet.grid import HintGrid
 from hscaunet.prior import FINE, Prior
 from runtime.layout import MULTIPLE, NEUTRAL
@@ -135,6 +137,8 @@ class HSCAUNet(nn.Module):
         Bins of the guided form's interpolation.
     diffuse : bool
         Whether the guided form's interpolation ends with `hscaunet.diffusion.Diffusion`.
+    steps : sequence of int
+        See there.
     prior : bool
         Whether the guided form's interpolation starts from `hscaunet.prior.Prior`.
     lone_hint, lone_near : float
@@ -160,6 +164,7 @@ class HSCAUNet(nn.Module):
         channel_attention: Literal["cbam", "spatial"] = "cbam",
         bins: int = 16,
         diffuse: bool = True,
+        steps: Sequence[int] = STEPS,
         prior: bool = True,
         lone_hint: float = 1.0,
         lone_near: float = 0.0,
@@ -184,7 +189,7 @@ class HSCAUNet(nn.Module):
             channel_attention,
             bins,
         )
-        self.diffuse = diffuse and form == "guided"
+        self.diffuse, self.steps = diffuse and form == "guided", tuple(steps)
         self.inc = DoubleConv(6 if self.diffuse else 4, width)
         self.down1 = Down(width, 2 * width)
         self.down2 = Down(2 * width, 4 * width)
@@ -196,7 +201,7 @@ class HSCAUNet(nn.Module):
         self.up4 = Up(2 * width, 1, channel_attention)
         self.outc = OutConv(width, 3 if self.diffuse else 2)
         if form == "guided":
-            self.grid = HintGrid(bins, diffuse=diffuse)
+            self.grid = HintGrid(bins, diffuse=diffuse, steps=steps)
             nn.init.zeros_(self.outc.conv.weight)
             nn.init.zeros_(self.outc.conv.bias)  # type: ignore[arg-type]
         self.prior: Prior | None = None
@@ -213,7 +218,7 @@ class HSCAUNet(nn.Module):
             nn.init.zeros_(planes.weight[:, -_SHOWN:])
 
     @property
-    def config(self) -> dict[str, int | float | str]:
+    def config(self) -> dict[str, int | float | str | list[int]]:
         """The arguments that make this network again."""
         return {
             "width": self.width,
@@ -221,6 +226,7 @@ class HSCAUNet(nn.Module):
             "channel_attention": self.channel_attention,
             "bins": self.bins,
             "diffuse": self.diffuse,
+            "steps": list(self.steps),
             "prior": self.prior is not None,
             "lone_hint": 1.0 if self.prior is None else self.prior.lone_hint,
             "lone_near": 0.0 if self.prior is None else self.prior.lone_near,
@@ -235,7 +241,8 @@ class HSCAUNet(nn.Module):
         state, key = other.state_dict(), "inc.double_conv.0.weight"
         lacking = self.inc.double_conv[0].in_channels - state[key].shape[1]
         state[key] = F.pad(state[key], (0, 0, 0, 0, 0, lacking))
-        self.load_state_dict(state, strict=other.config == self.config)
+        whole = other.config == {**self.config, "steps": other.config["steps"]}
+        self.load_state_dict(state, strict=whole)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ab.

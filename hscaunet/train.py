@@ -233,6 +233,7 @@ class Trainer:
         import torch
 
         from hscaunet.checkpoints import complete, load_checkpoint
+        from hscaunet.diffusion import STEPS
         from hscaunet.widen import widen
         from runtime.errors import ModelError
 
@@ -246,6 +247,8 @@ class Trainer:
                 seed = 0 if args.seed is None else args.seed
                 self.initial = widen(self.initial, torch.Generator().manual_seed(seed))
             config, origin = self.initial.config, args.init
+            if args.steps:
+                config["steps"] = args.steps
         else:
             recipe = RECIPES[args.recipe or "clicks"]
             form = args.form or recipe.form
@@ -256,8 +259,10 @@ class Trainer:
                 prior = form == "guided" and recipe.guess_images + recipe.prior_images > 0
             self.backbone = self._read_backbone(prior)
             show = bool(prior and args.show_prior is not False)
-            return {"width": args.width or 64, "form": form, "prior": prior, "show_prior": show}
-        for name in ("width", "form"):
+            steps = args.steps or list(STEPS)
+            return {"width": args.width or 64, "form": form, "steps": steps, "prior": prior,
+                    "show_prior": show}  # fmt: skip
+        for name in ("width", "form", "steps"):
             given = getattr(args, name)
             if given is not None and given != config[name]:
                 raise ModelError(
@@ -676,6 +681,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--width", type=int, help="64: full network (default); 32: lite; twice "
         "that of --init: its channels are doubled, for the same result")  # fmt: skip
     add("--form", choices=("guided", "published"), help="of the network (default: the recipe's)")
+    add("--steps", type=int, nargs=5, metavar="N", help="of the diffusion, on means of 16, 8, 4, 2 "
+        "and 1 pixels (16 16 8 8 4; of --init, as it is there)")  # fmt: skip
     add("--prior", action=argparse.BooleanOptionalAction,
         help="a guess of the colours before the interpolation (default: with the guided form; "
         "added to the network of --init if it has none)")  # fmt: skip
@@ -763,6 +770,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{name.replace('_', '-')} must be at least 1.")
     if args.pixels and not all(0 < p <= 1 for p in args.pixels):
         parser.error("--pixels must be probabilities, above 0 and at most 1.")
+    if args.steps and min(args.steps) < 0:
+        parser.error("--steps must not be negative.")
     names = ("seed", "cooldown", "grid_images", "guess_images", "prior_images")
     for name in (*names, *_AT_MOST):
         if getattr(args, name) is not None and getattr(args, name) < 0:
