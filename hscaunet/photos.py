@@ -9,7 +9,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -212,6 +212,7 @@ class PhotoBlock:
         *,
         short_side: int = 256,
         balance: float = 0.5,
+        weights: Mapping[str, float] | None = None,
         limit: int | None = None,
     ) -> PhotoBlock:
         """Read photos into memory.
@@ -231,7 +232,12 @@ class PhotoBlock:
             shapes.append(rgb.shape[:2])
             data += rgb.tobytes()
         count = Counter(names)
-        weight = torch.tensor([count[n] ** (balance - 1.0) for n in names])
+        more = dict(weights or {})
+        if strange := sorted(set(more) - set(count)):
+            raise DataError(
+                f"There is no source {strange[0]!r} to weigh; there are {', '.join(sorted(count))}."
+            )
+        weight = torch.tensor([count[n] ** (balance - 1.0) * more.get(n, 1.0) for n in names])
         height, width = torch.tensor(shapes).T
         sizes = height * width * 3
         block = torch.frombuffer(data, dtype=torch.uint8)

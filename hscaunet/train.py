@@ -105,6 +105,7 @@ class Trainer:
             args.data,
             short_side=max(256, self.recipe.size),
             balance=args.balance,
+            weights=args.weigh,
             limit=args.limit,
         ).to(self.device)
         sides = self.photos.height.minimum(self.photos.width)
@@ -114,6 +115,7 @@ class Trainer:
             "bytes": len(self.photos.data),
             "balance": args.balance,
             "processes": self.world,
+            **({"weigh": args.weigh} if args.weigh else {}),
         }
         if state and state.get("facts") != self.facts:
             log.warning(
@@ -663,6 +665,14 @@ class Trainer:
         log.info("After %d images: %s", self.seen, figures)
 
 
+def _weight(text: str) -> tuple[str, float]:
+    """SOURCE=W of the command line."""
+    source, _, weight = text.rpartition("=")
+    if not source or not 0 <= (number := float(weight)) < math.inf:
+        raise ValueError
+    return source, number
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -725,6 +735,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--balance", type=float, default=0.5, help="weight of a source of n photos: n ** this (0.5)"
     )
+    add("--weigh", nargs="+", type=_weight, metavar="SOURCE=W",
+        help="draw photos of these sources so many times as often")  # fmt: skip
     add("--limit", type=int, metavar="N", help="read only the first N photos")
     add("--device", default="auto", help="cpu, cuda or auto (default)")
     add("--threads", type=int, metavar="N", help="CPU threads of PyTorch")
@@ -763,6 +775,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    args.weigh = dict(args.weigh or ())
     if args.size is not None and (args.size < 32 or args.size % 16):
         parser.error("--size must be a multiple of 16, at least 32.")
     for name in ("width", "images", "batch", "threads", "limit", "val_photos", "epochs"):

@@ -63,7 +63,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hscaunet.network import HSCAUNet
 
     torch.manual_seed(3)
-    plain = HSCAUNet(8, "guided", lone_near=5.0)
+    plain = HSCAUNet(8, "guided", steps=(1, 1, 2, 1, 1), lone_near=5.0)
     stir(plain)
     nn.init.normal_(plain.outc.conv.weight, std=0.02)
     model = HSCAUNet(**{**plain.config, "show_prior": True}).eval()  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 from conftest import SHARED_PHOTOS, colorful
 
 from hscaunet.augment import Augmentation
-from hscaunet.losses import picture_loss, psnr, published_loss, ssim
+from hscaunet.losses import picture_losses, psnr, published_loss, ssim
 from hscaunet.photos import DataError, PhotoBlock, center_square, load_photos, source_of
 from hscaunet.protocols import Protocol, parse_protocols
 from hscaunet.sampling import HintRecipe, dense_pixels, pack_input, paint_patches
@@ -79,6 +79,10 @@ def test_sources_are_known_by_name_and_balanced(tmp_path):
     cv2.imwrite(str(tmp_path / "few_0.png"), colorful(32, 32, 9))
     block = PhotoBlock.load([tmp_path], balance=0.5)
     assert block.weight.tolist() == pytest.approx([1.0] + [9**-0.5] * 9)
+    block = PhotoBlock.load([tmp_path], balance=0.5, weights={"few": 3.0})
+    assert block.weight.tolist() == pytest.approx([3.0] + [9**-0.5] * 9)
+    with pytest.raises(DataError, match="no source 'fe' to weigh; there are few, many"):
+        PhotoBlock.load([tmp_path], weights={"fe": 2.0})
 
 
 def test_crops_are_pieces_of_the_photos_mirrored_or_not(tmp_path):
@@ -262,6 +266,10 @@ def test_ssim_and_psnr_are_scikit_images():
     assert float(ssim(ta, tb, 255.0)) == pytest.approx(theirs, abs=1e-4)
     assert float(psnr(ta, tb)) == pytest.approx(metrics.peak_signal_noise_ratio(a, b), abs=1e-6)
     assert float(psnr(ta, ta)) == pytest.approx(80)
+
+
+def picture_loss(*pictures):
+    return picture_losses(*pictures, ssim_weight=4.0).mean()
 
 
 @pytest.mark.parametrize("loss", [published_loss, picture_loss])

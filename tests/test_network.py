@@ -10,6 +10,7 @@ from hscaunet.attention import ChannelAttention, SpatialAttention, shrink
 from hscaunet.checkpoints import load_checkpoint, save_training
 from hscaunet.diffusion import Diffusion
 from hscaunet.network import centred_hints
+from hscaunet.tensors import enlarge
 from hscaunet.widen import widen
 from runtime.layout import NEUTRAL
 
@@ -233,6 +234,46 @@ def test_diffusion_only_mixes_the_colours_that_are_there():
     assert moved.max() <= start.max() + 1e-5
     flat = torch.full_like(start, 0.2)
     assert torch.allclose(Diffusion()(L, flat, ab, mask), torch.zeros_like(flat), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarging_with_gradients_is_bilinear(factor):
+    x = torch.randn(2, 3, 5, 8, requires_grad=True)
+    y = enlarge(x, factor)
+    wanted = F.interpolate(x, scale_factor=float(factor), mode="bilinear")
+    assert torch.allclose(y, wanted, atol=1e-6)
+    weight = torch.randn_like(y)
+    ours, theirs = (torch.autograd.grad((z * weight).sum(), x)[0] for z in (y, wanted))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_what_is_summed_in_another_order_for_gradients_is_the_same(monkeypatch):
+    torch.manual_seed(0)
+    grid = HintGrid()
+    L, mask = torch.rand(2, 1, 48, 80), (torch.rand(2, 1, 48, 80) < 0.02).float()
+    ab = 0.2 * torch.randn(2, 2, 48, 80) * mask
+    with torch.inference_mode():
+        wanted = grid(L, ab, mask)
+    assert torch.allclose(grid(L, ab, mask), wanted, atol=1e-5)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.allclose(grid(L, ab, mask), wanted, atol=1e-5)
+
+
+def test_steps_of_the_diffusion_are_a_networks_own(tmp_path):
+    model = HSCAUNet(4, "guided", prior=False, steps=[1, 0, 2, 0, 1]).eval()
+    save_training(
+        tmp_path / "new.pt",
+        {"config": model.config, "recipe": {}, "ema": model.state_dict(), "seen": 0},
+    )
+    assert load_checkpoint(tmp_path / "new.pt").model.grid.diffusion.steps == (1, 0, 2, 0, 1)
+    config = {k: v for k, v in model.config.items() if k != "steps"}  # of an older release
+    save_training(
+        tmp_path / "old.pt", {"config": config, "recipe": {}, "ema": model.state_dict(), "seen": 0}
+    )
+    assert load_checkpoint(tmp_path / "old.pt").model.grid.diffusion.steps == (8, 8, 8, 8, 2)
+    for wrong in ((1, 2), (1, 1, 1, 1, -1), (1, 1, 1, 1, 0.5)):
+        with pytest.raises(ValueError, match="steps must be 5 whole numbers"):
+            HSCAUNet(4, "guided", prior=False, steps=wrong)
 
 
 def test_the_network_chooses_how_much_is_diffused():

@@ -70,10 +70,10 @@ def test_statistics_of_the_backbone_are_held():
 def test_sizes_of_what_comes_out(prior, size):
     L, ab, mask = picture(*size)
     mask[..., 3, 4] = 1
-    guess, doubt, guide, heard, fine = prior(L, ab + 0.1, mask)
+    alone, guess, doubt, guide, heard, fine = prior(L, ab + 0.1, mask)
     assert heard is None
     assert fine.shape == (L.shape[0], 48, L.shape[2] // 4, L.shape[3] // 4)
-    assert guess.shape == ab.shape
+    assert alone.shape == guess.shape == ab.shape
     assert doubt.shape[1:] == (1, size[0] // 4, size[1] // 4)
     assert guide.shape[2:] == doubt.shape[2:]
     assert (doubt > 0).all()
@@ -85,7 +85,7 @@ def test_without_hints_it_guesses_and_what_is_not_under_the_mask_is_nothing(prio
     L, ab, mask = picture()
     alone, guess, *_ = prior.outputs(L, ab, mask)
     assert alone.abs().max() > 1e-4
-    assert torch.equal(prior(L, ab + 0.3, mask)[0], guess)
+    assert torch.equal(prior(L, ab + 0.3, mask)[1], guess)
 
 
 @torch.inference_mode()
@@ -107,6 +107,16 @@ def test_a_hint_is_carried_to_what_looks_alike_and_not_elsewhere(prior):
     # The guess is what hints are held against: where they say the same, nothing is carried.
     guess[:, 0], guess[:, 1] = 0.5, -0.25
     assert prior.carry(embedded, doubt, guess, cells)[0].abs().max() < 1e-6
+
+
+@torch.inference_mode()
+def test_nothing_is_carried_where_there_is_no_hint_however_small_the_doubt(prior):
+    height, width = 16, 24
+    embedded = torch.randn(1, prior.heads * prior.depth, height, width)
+    guess, doubt = torch.rand(1, 2, height, width), torch.full((1, prior.heads, 16, 24), -40.0)
+    said, certain = prior.carry(embedded, doubt, guess, torch.zeros(1, 3, height, width))
+    assert not said.any()
+    assert not certain.any()
 
 
 @torch.inference_mode()
@@ -138,9 +148,9 @@ def test_what_few_hints_change(prior):
     sure.log_few.fill_(-99.0)
     for hints, factor, share in ((mask, 1, 1), (one, 21, 0.5), (many, 1, 1)):
         alone, told, doubt, _ = prior.outputs(L, ab, hints)
-        assert torch.allclose(doubt, factor * sure(L, ab, hints)[1], rtol=0.01)
+        assert torch.allclose(doubt, factor * sure(L, ab, hints)[2], rtol=0.01)
         wanted = alone + share * (told - alone)
-        assert torch.allclose(less(L, ab, hints)[0], wanted, atol=0.01 * float(told.abs().max()))
+        assert torch.allclose(less(L, ab, hints)[1], wanted, atol=0.01 * float(told.abs().max()))
     with pytest.raises(ValueError, match="lone_hint"):
         HSCAUNet(8, "guided", lone_hint=1.5)
 

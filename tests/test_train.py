@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,6 +147,29 @@ def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder
     assert all(torch.equal(v, states[3][f"prior.backbone.{k}"]) for k, v in backbone.items())
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_all_parts_may_learn_together(photo_folder, tmp_path, rate):
+    init = HSCAUNet(4, "guided", steps=(1, 1, 1, 1, 1))
+    init.prior.backbone.load_state_dict(read_backbone(find_backbone()))
+    torch.nn.init.normal_(init.prior.out.weight, std=0.02)
+    save_release(tmp_path / "init.safetensors", init, {"images_seen": 0})
+    before = load_checkpoint(tmp_path / "init.safetensors").model.state_dict()
+    more = ("--init", str(tmp_path / "init.safetensors"), "--prior", "--grid-images", "0")
+    more += ("--images", "8", "--joint", "--backbone-rate", str(rate), "--steps", *"11211")
+    assert main(arguments(photo_folder, tmp_path / "run", *more)) == 0
+    state = load_training(tmp_path / "run" / "last.pt")
+    assert state["config"]["steps"] == [1, 1, 2, 1, 1]
+    moved = {k.partition(".")[0] for k, v in state["model"].items()
+             if "num" not in k and not torch.equal(v, before[k])}  # fmt: skip
+    assert {"grid", "prior", "outc"} <= moved
+    key = "prior.backbone.blocks.0.project.0.weight"
+    assert torch.equal(state["model"][key], before[key]) == (rate == 0)
+    # The loss of the guess without hints is there, too.
+    assert not torch.equal(state["model"]["prior.guess.weight"], before["prior.guess.weight"])
+    shares = {group["share"] for group in state["optimizer"]["param_groups"]}
+    assert shares == ({1.0, 0.5} if rate else {1.0})
+
+
 @pytest.mark.parametrize("units", ["none", "avx512", "amx"])
 def test_what_is_compiled(photo_folder, tmp_path, monkeypatch, units):
     compiled = []
@@ -162,8 +186,8 @@ def test_what_is_compiled(photo_folder, tmp_path, monkeypatch, units):
     assert main(arguments(photo_folder, out, "--images", "16", *phases, "--compile")) == 0
     # In bf16 on a CPU the U-Net turns NaN when it is compiled as one: nine and four blocks.
     blocks = ["_call_impl"] * 13
-    parts = ["HSCAUNet"] if units == "none" else [*blocks, "steps"]
-    assert compiled == ["steps", *parts]
+    parts = ["HSCAUNet"] if units == "none" else [*blocks, "steps", "carry"]
+    assert compiled == ["picture_losses", "steps", "carry", *parts]
 
 
 def test_a_prior_is_added_to_a_network_that_has_none(photo_folder, tmp_path, capsys):
@@ -398,6 +422,35 @@ def test_resuming_with_other_photos_is_said(photo_folder, tmp_path, caplog):
     assert main(arguments(photo_folder, out, "--images", "4")) == 0
     assert main(arguments(photo_folder, out, "--images", "8", "--limit", "3", "--resume")) == 0
     assert "drawn otherwise" in caplog.text
+
+
+def test_sources_can_be_weighed(photo_folder, tmp_path, capsys):
+    out, more = tmp_path / "run", ("--images", "4", "--weigh")
+    assert main(arguments(photo_folder, out, *more, f"{photo_folder.name}=2")) == 0
+    assert load_training(out / "last.pt")["facts"]["weigh"] == {photo_folder.name: 2.0}
+    assert main(arguments(photo_folder, tmp_path / "b", *more, "moon=2")) == 1
+    assert "no source 'moon' to weigh" in capsys.readouterr().err
+    for wrong in ("moon", "=2", "moon=-1", "moon=inf", "moon=x"):
+        with pytest.raises(SystemExit):
+            main(arguments(photo_folder, out, *more, wrong))
+        assert "--weigh" in capsys.readouterr().err
+
+
+def test_dense_hints_and_rates_belong_to_the_recipe(photo_folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    more = ("--pixels", "0.5", "0.25", "--ssim-weight", "0", "--prior-lr", "2e-4")
+    assert main(arguments(photo_folder, out, "--images", "4", *more)) == 0
+    assert main(arguments(photo_folder, out, "--images", "8", "--resume")) == 0
+    recipe = load_training(out / "last.pt")["recipe"]
+    assert (recipe["pixels"], recipe["ssim_weight"]) == ((0.5, 0.25), 0)
+    recipe = replace(RECIPES["clicks"], prior_lr=2e-4)
+    assert learning_rate(recipe, 100_000, 10) == 2e-4
+    with pytest.raises(SystemExit):
+        main(arguments(photo_folder, out, "--pixels", "0"))
+    assert "--pixels must be probabilities" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(arguments(photo_folder, out, "--steps", "1", "1", "1", "1", "-1"))
+    assert "--steps must not be negative" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--width", "--batch", "--images", "--threads"])
