@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from calibration import METHODS
 from calibration import ranges as ranges_module
 from calibration import report as report_module
+from calibration import search as search_module
 from calibration.__main__ import main
 from calibration.data import BUILT_IN, MOST_HINTS, CalibrationSet
 from calibration.measure import cases, onnxruntime_run, picture, quality, some_cases
@@ -389,7 +390,23 @@ def test_exclude_keeps_convolutions_in_float(graph, measured):
         exclude(nodes, ["*"])
 
 
-def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
+@pytest.fixture
+def rank_once(monkeypatch):
+    """`rank`, also as the search calls it, which keeps what it found: it takes minutes."""
+    kept = {}
+
+    def once(proto, ranges, nodes, photos, *more):
+        truths = [case.truth.tobytes() for case in photos]
+        key = repr((sorted(ranges.items()), sorted(nodes), truths))
+        if key not in kept:
+            kept[key] = rank(proto, ranges, nodes, photos, *more)
+        return kept[key]
+
+    monkeypatch.setattr(search_module, "rank", once)
+    return once
+
+
+def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares, rank_once):
     """One tensor's range is made far too small, as if it had been clipped."""
     nodes = candidates(graph)
     bad = "up3.conv.double_conv.3.weight"
@@ -399,7 +416,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
     # These weights are random; so the truth is what they make of it in fp32.
     run = onnxruntime_run(graph)
     photos = [replace(case, truth=picture(run, case)) for case in some_cases(squares[:2])]
-    losses = rank(graph, spoiled, nodes, photos)
+    losses = rank_once(graph, spoiled, nodes, photos)
     assert losses[0].weight == bad
     assert losses[0].error > 3 * losses[1].error
     left, _, steps = search(graph, measured, nodes, photos, budget=100.0)
@@ -413,7 +430,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares):
     assert (len(left), len(steps)) == (30, 2)
 
 
-def test_search_by_command(tiny_onnx, tmp_path, capsys):
+def test_search_by_command(tiny_onnx, tmp_path, capsys, rank_once):
     output = tmp_path / "a.onnx"
     command = [str(tiny_onnx), "-o", str(output), "--photos", "2", "--search"]
     command += ["--method", "max", "--budget", "9"]
