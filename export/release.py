@@ -38,6 +38,7 @@ def release(
     correction: float = 1.0,
     lone_hint: Sequence[float] | None = None,
     lone_near: float | None = None,
+    steps: Sequence[int] | None = None,
 ) -> None:
     """Release a training checkpoint's averaged weights.
 
@@ -59,6 +60,9 @@ def release(
     lone_near : float, optional
         Of a network with a prior: `hscaunet.prior.Prior.lone_near`, in ab of Lab.
 
+    steps : sequence of int, optional
+        Of the diffusion, in place of those that it was trained with.
+
     Raises
     ------
     ModelError
@@ -70,6 +74,7 @@ def release(
 
     from export.onnx import export
     from hscaunet.checkpoints import load_checkpoint, save_release
+    from hscaunet.network import HSCAUNet
 
     loaded = load_checkpoint(checkpoint)
     if correction != 1.0:
@@ -98,6 +103,12 @@ def release(
                 "network without one."
             )
         prior.lone_near = lone_near
+    if steps is not None:
+        if not loaded.model.diffuse:
+            raise ModelError("This network does not diffuse: leave --steps out.")
+        state = loaded.model.state_dict()
+        loaded.model = HSCAUNet(**{**loaded.model.config, "steps": steps}).eval()
+        loaded.model.load_state_dict(state)
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,
@@ -145,6 +156,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="let a single hint nearer than this to the guess change its own place only "
         "(default: as it is in the checkpoint)",
     )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs=5,
+        metavar="N",
+        help="of the diffusion, on means of 16, 8, 4, 2 and 1 pixels (default: as it was trained)",
+    )
     return parser
 
 
@@ -165,6 +183,7 @@ def _run(args: argparse.Namespace) -> None:
         correction=args.correction,
         lone_hint=args.lone_hint,
         lone_near=args.lone_near,
+        steps=args.steps,
     )
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 
