@@ -11,6 +11,7 @@ from torch import nn
 from export.onnx import TOLERANCE, build_onnx, check_inputs, export, main, measure
 from export.release import release
 from hscaunet import HSCAUNet, load_checkpoint
+from hscaunet.checkpoints import save_release
 from hscaunet.weights import bundled_weights
 from runtime import Colorizer, ModelError
 from runtime.manifest import find_model, read_manifest, sha256_of
@@ -200,6 +201,23 @@ def test_a_release_can_hold_back_a_lone_hint(tmp_path, tiny_checkpoint, monkeypa
         with pytest.raises(ModelError, match="--lone-near"):
             release(tiny_checkpoint, "wrong", folder, folder, lone_near=wrong)
     assert not list(folder.glob("wrong*"))
+
+
+def test_a_release_can_diffuse_in_more_steps(tmp_path, tiny_checkpoint, monkeypatch):
+    import export.onnx as module
+
+    monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
+    release(tiny_checkpoint, "more", tmp_path, tmp_path, steps=(1, 1, 3, 3, 1))
+    more = load_checkpoint(tmp_path / "more.safetensors").model
+    assert more.grid.diffusion.steps == (1, 1, 3, 3, 1)
+    release(tiny_checkpoint, "same", tmp_path, tmp_path)
+    same = load_checkpoint(tmp_path / "same.safetensors").model
+    assert same.grid.diffusion.steps == load_checkpoint(tiny_checkpoint).model.grid.diffusion.steps
+    assert all(torch.equal(v, more.state_dict()[k]) for k, v in same.state_dict().items())
+    plain = HSCAUNet(4)
+    save_release(tmp_path / "plain.safetensors", plain, {})
+    with pytest.raises(ModelError, match="does not diffuse"):
+        release(tmp_path / "plain.safetensors", "no", tmp_path, tmp_path, steps=(1, 1, 1, 1, 1))
 
 
 def test_a_release_can_damp_the_correction(tmp_path, tiny_checkpoint, monkeypatch):

@@ -28,17 +28,19 @@ from export.build import (
 )
 from export.onnx import check_inputs, feeds
 from export.trt import main
-from hscaunet.diffusion import Diffusion
 from runtime import BackendError, Colorizer, ModelError
 from runtime.engines.tensorrt import library
 from runtime.engines.tensorrt.library import Library, open_library
 from runtime.engines.tensorrt.sidecar import read_engine, sidecar_path
-from runtime.manifest import DEFAULT_MODEL, find_model
+from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
 
 LATER = [v for v in VERSIONS if v != "rtx"]
 
-CONVOLUTIONS = 65 + 64 + sum(Diffusion.steps)  # U-Net and interpolation, prior, diffusion
-"""Of the U-Net, attention and interpolation, and one a step of the diffusion."""
+LEARNED = 65 + 64
+"""Convolutions of U-Net, attention and interpolation, and of the prior."""
+
+CONVOLUTIONS = LEARNED + sum(read_manifest(MODELS)[DEFAULT_MODEL]["config"]["steps"])
+"""Of the bundled model: one more for each step of the diffusion."""
 
 
 @pytest.fixture(scope="module")
