@@ -59,7 +59,6 @@ def release(
         more doubt make fewer photos worse by their first hint.
     lone_near : float, optional
         Of a network with a prior: `hscaunet.prior.Prior.lone_near`, in ab of Lab.
-
     steps : sequence of int, optional
         Of the diffusion, in place of those that it was trained with.
 

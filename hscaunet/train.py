@@ -366,7 +366,7 @@ class Trainer:
         if phase == self.phase:
             return
         self.phase = phase
-        joint = phase == "network" and self.recipe.joint
+        self.joint = joint = phase == "network" and self.recipe.joint
         groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             part, _, rest = name.partition(".")
@@ -459,7 +459,7 @@ class Trainer:
         recipe = self.recipe
         self._enter_phase()
         self.model.train()
-        learns = self.phase in ("guess", "prior") or (self.phase == "network" and recipe.joint)
+        learns = self.joint or self.phase in ("guess", "prior")
         if self.model.prior is not None and not learns:
             self.model.prior.eval()  # held, BatchNorm's statistics too
         chance = torch.Generator(self.device)
