@@ -104,7 +104,7 @@ class Diffusion(nn.Module):
         weights = torch.exp(-exponent)
         return weights / weights.sum(1, keepdim=True)
 
-    def _step(self, x: Tensor, weight: Tensor, given: Tensor) -> Tensor:
+    def step(self, x: Tensor, weight: Tensor, given: Tensor) -> Tensor:
         """The weighted mean of the neighbours, or what is given."""
         padded = _pad(x)
         if not (learning() and torch.compiler.is_compiling()):
@@ -154,7 +154,7 @@ class Diffusion(nn.Module):
                 x = x + enlarge(change, 2)
             x = x.flatten(0, 1)[:, None]
             for _ in range(steps):
-                x = self._step(x, weight, given)
+                x = self.step(x, weight, given)
             x = x[:, 0].unflatten(0, (-1, 2))
             change = x - before
         assert change is not None

@@ -147,14 +147,21 @@ class HintGrid(nn.Module):
         result = guess
         for one in self.passes:
             lacking = ab if result is None else ab - result
-            found = one(L, lacking, mask, doubt)
-            if self.log_epsilon is not None:
-                found = guided_filter(L, found, self.radius, self.log_epsilon.exp())
+            found = self.find(one, L, lacking, mask, doubt)
             result = found if result is None else result + found
         assert result is not None
         if self.diffusion is None:
             return result, None
         return result, self.diffusion(L, result, ab, mask, guide)
+
+    def find(
+        self, one: nn.Module, L: Tensor, lacking: Tensor, mask: Tensor, doubt: Tensor | None
+    ) -> Tensor:
+        """What one pass makes of what the hints lack, smoothed: (N, 2, H, W)."""
+        found: Tensor = one(L, lacking, mask, doubt)
+        if self.log_epsilon is None:
+            return found
+        return guided_filter(L, found, self.radius, self.log_epsilon.exp())
 
 
 class _Pass(nn.Module):

@@ -42,6 +42,8 @@ class Recipe:
     backbone_rate : float
         Of the learning rate, for the prior's backbone, where the prior learns with others; 0
         holds it.
+    hold : tuple of str
+        Parts of the U-Net, such as "down4", that keep their weights and BatchNorm's statistics.
     images : int
         Photos to see in all.
     cooldown : int, optional
@@ -75,6 +77,7 @@ class Recipe:
     prior_lr: float = 1e-3
     joint: bool = False
     backbone_rate: float = 0.0
+    hold: tuple[str, ...] = ()
     images: int = 0
     cooldown: int | None = None
     epochs: tuple[tuple[int, float], ...] = ()

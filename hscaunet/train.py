@@ -25,6 +25,11 @@ log = logging.getLogger("hscaunet.train")
 # Of the loss of the guess without hints, while the prior learns.
 _ALONE_WEIGHT = 0.5
 
+_UNET = ("inc", *(f"{way}{level}" for way in ("down", "up") for level in range(1, 5)), "outc")
+
+# Steps between two looks at the losses on a GPU.
+_LOSSES = 50
+
 # What a run leaves in its folder, in the order in which to try them; next.pt only between two
 # renames of a save.
 _CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
@@ -162,6 +167,8 @@ class Trainer:
             self.seen, self.step, self.elapsed = state["seen"], state["step"], state["elapsed"]
         else:
             self._begin()
+        on_gpu = self.device.type == "cuda" and self.world == 1
+        self.replays = on_gpu if args.replay is None else args.replay and on_gpu
         self.phase = ""
         self._enter_phase()
         if state and state["phase"] == self.phase:  # else it was the last step of its phase
@@ -189,9 +196,10 @@ class Trainer:
             if self.world > 1:
                 device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(device)
-            # Not for matrices: the prior compares places by differences of large numbers.
+            # What is not in bf16 needs all of fp32: the prior compares places by differences of
+            # large numbers, and the diffusion passes colours on a hundred times.
             torch.backends.cuda.matmul.allow_tf32 = False
-            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
         return device
 
@@ -307,8 +315,9 @@ class Trainer:
             saved = dict(state["recipe"])
             saved["betas"] = tuple(saved.get("betas", ()))
             saved["epochs"] = tuple(tuple(e) for e in saved.get("epochs", ()))
-            if "pixels" in saved:
-                saved["pixels"] = tuple(saved["pixels"])
+            for name in ("pixels", "hold"):
+                if name in saved:
+                    saved[name] = tuple(saved[name])
             try:
                 recipe = Recipe(**saved)
             except TypeError as error:
@@ -327,8 +336,9 @@ class Trainer:
         names += ("grid_images", "guess_images", "prior_images", "joint")
         names += tuple(_AT_MOST)
         given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-        if args.pixels:
-            given["pixels"] = tuple(args.pixels)
+        for name in ("pixels", "hold"):
+            if getattr(args, name) is not None:
+                given[name] = tuple(getattr(args, name))
         recipe = replace(recipe, **given)
         lacking = () if config["form"] == "guided" else ("grid_images",)
         if not config["prior"]:
@@ -373,19 +383,20 @@ class Trainer:
             parts = {"grid": ("grid", "prior"), "prior": ("guess", "prior")}.get(part, ("network",))
             backbone = rest.startswith("backbone.")
             held = backbone and not (phase != "guess" and self.recipe.backbone_rate)
+            held = held or part in self.recipe.hold
             parameter.requires_grad_((joint or phase in parts) and not held)
             parameter.grad = None
             if parameter.requires_grad:
                 groups.setdefault((backbone, parameter.ndim == 4), []).append(parameter)
         self.learning = [p for group in groups.values() for p in group]
+        ordered = sorted(groups.items(), key=lambda g: not g[0][1])
+        # Of the learning rate; beside the optimizer, whose state would bring another run's.
+        self.shares = [self.recipe.backbone_rate if b else 1.0 for (b, _), _ in ordered]
+        decay = self.recipe.weight_decay
         self.optimizer = torch.optim.AdamW(
             [
-                {
-                    "params": group,
-                    "weight_decay": self.recipe.weight_decay if decays else 0.0,
-                    "share": self.recipe.backbone_rate if backbone else 1.0,
-                }
-                for (backbone, decays), group in sorted(groups.items(), key=lambda g: not g[0][1])
+                {"params": group, "weight_decay": decay if decays else 0.0}
+                for (_, decays), group in ordered
             ],
             lr=self.recipe.lr,
             betas=self.recipe.betas,
@@ -401,6 +412,11 @@ class Trainer:
         if self.reduces:
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
         self.forward = self._compile(phase, forward) if self.args.compile else forward
+        self.gradients = self._gradients
+        if self.replays:
+            from hscaunet.replay import Replay
+
+            self.gradients = Replay(self._gradients)
 
     def _compile(self, phase: str, forward: Any) -> Any:
         """Compile what takes the time of a phase; returns its forward."""
@@ -408,28 +424,30 @@ class Trainer:
 
         from hscaunet.network import DoubleConv, Up
 
-        model = self.model
+        model, cuda = self.model, self.device.type == "cuda"
+        parts: list[tuple[Any, str]] = []
         if model.form == "guided":
-            for part, name in ((model.grid, "steps"), (model.prior, "carry")):
-                if part is not None:
-                    vars(part).pop(name, None)  # compiled in the phase before
-        if phase == "network":
-            if not self._amp() or self.device.type != "cpu":
+            if cuda:  # in pieces that compile in seconds: a graph launches them anyway
+                parts = [(model.grid, "find"), (model.grid.diffusion, "step")]
+            else:
+                parts = [(model.grid, "steps")]
+            parts = [
+                (part, name) for part, name in (*parts, (model.prior, "carry")) if part is not None
+            ]
+            for part, name in parts:
+                vars(part).pop(name, None)  # compiled in the phase before
+        if phase == "network" and not cuda:
+            if not self._amp():
                 return torch.compile(forward)
             # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block
             # by block (PyTorch 2.13).
             for block in model.modules():
                 if isinstance(block, (DoubleConv, Up)):
                     block.compile(dynamic=False)
-        if model.form == "guided" and phase in ("prior", "network"):
+        if phase in ("prior", "network"):
             # Small operations in fp32; where the prior learns, two thirds of the step.
-            model.grid.steps = torch.compile(  # type: ignore[method-assign]
-                model.grid.steps, dynamic=False
-            )
-            if model.prior is not None:
-                model.prior.carry = torch.compile(  # type: ignore[method-assign]
-                    model.prior.carry, dynamic=False
-                )
+            for part, name in parts:
+                setattr(part, name, torch.compile(getattr(part, name), dynamic=False))
         return forward
 
     def _amp(self) -> bool:
@@ -447,14 +465,12 @@ class Trainer:
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp())
 
-    def train_step(self) -> float:
-        """One optimizer step; returns the loss."""
+    def train_step(self) -> torch.Tensor:
+        """One optimizer step; returns the loss, on the device."""
         import torch
 
         from hscaunet.augment import Augmentation
-        from hscaunet.losses import published_loss
         from hscaunet.sampling import pack_input
-        from runtime.layout import NEUTRAL, normalize_ab
 
         recipe = self.recipe
         self._enter_phase()
@@ -462,6 +478,8 @@ class Trainer:
         learns = self.joint or self.phase in ("guess", "prior")
         if self.model.prior is not None and not learns:
             self.model.prior.eval()  # held, BatchNorm's statistics too
+        for part in recipe.hold:
+            self.model.get_submodule(part).eval()
         chance = torch.Generator(self.device)
         chance.manual_seed(step_seed(recipe.seed, self.step, self.rank))
         host = torch.Generator().manual_seed(step_seed(recipe.seed, self.step))
@@ -477,9 +495,30 @@ class Trainer:
             hint, mask = self.hints.draw(ab, chance, turned.long())
             x = pack_input(L, hint, mask).contiguous(memory_format=torch.channels_last)
         lr = learning_rate(recipe, self.seen, len(self.photos))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("share", 1.0)
-        alone = None
+        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = lr * share
+        loss = self.gradients(x, L, ab, turned)
+        if self.world > 1 and not self.reduces:
+            for p in self.learning:
+                if p.grad is None:  # of the prior, what this phase has no use for
+                    continue
+                torch.distributed.all_reduce(p.grad)
+                p.grad /= self.world
+        torch.nn.utils.clip_grad_norm_(self.learning, 10.0)
+        self.optimizer.step()
+        self.step += 1
+        self.seen += batch * self.world
+        self.ema.update(self.step)
+        return loss
+
+    def _gradients(
+        self, x: torch.Tensor, L: torch.Tensor, ab: torch.Tensor, turned: torch.Tensor
+    ) -> torch.Tensor:
+        """Set the gradients of a batch, and return its loss."""
+        from hscaunet.losses import published_loss
+        from runtime.layout import NEUTRAL, normalize_ab
+
+        recipe, alone = self.recipe, None
         if self.phase == "grid":
             predicted = self.forward(x) + NEUTRAL
         else:
@@ -500,18 +539,7 @@ class Trainer:
             loss = loss + _ALONE_WEIGHT * (guessed * own).sum() / own.sum().clamp_min(1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.world > 1 and not self.reduces:
-            for p in self.learning:
-                if p.grad is None:  # of the prior, what this phase has no use for
-                    continue
-                torch.distributed.all_reduce(p.grad)
-                p.grad /= self.world
-        torch.nn.utils.clip_grad_norm_(self.learning, 10.0)
-        self.optimizer.step()
-        self.step += 1
-        self.seen += batch * self.world
-        self.ema.update(self.model, self.step)
-        return float(loss.detach())
+        return loss.detach()
 
     def save(self) -> None:
         """Write ``last.pt``, keeping the one before as ``previous.pt``."""
@@ -587,6 +615,7 @@ class Trainer:
         saved = logged = began
         validated = self.seen
         total, count, mean = self.recipe.images, 0, 0.0
+        losses: list[torch.Tensor] = []  # that have not been read yet
         bar = tqdm(
             total=total,
             initial=self.seen,
@@ -596,17 +625,22 @@ class Trainer:
         )
         first = self.seen  # at the last line of the log
         while self.seen < total:
-            loss = self.train_step()
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss is {loss} after {self.seen} images; resume with a smaller --lr."
-                )
-            count, mean = count + 1, mean + loss
+            losses.append(self.train_step())
             now = time.monotonic()
             self.elapsed = before + now - began
             bar.update(self.recipe.batch)
+            late = args.time_limit and now - began > args.time_limit * 60
+            over = bool(late or self.stop_signal)
+            save, tell = now - saved > args.checkpoint_every * 60, now - logged > args.log_every
+            validate = bool(self.validation) and self.seen - validated >= args.validate_every
+            # Reading a loss waits for the device, which is better kept busy.
+            often = self.device.type == "cpu" or self.world > 1 or len(losses) >= _LOSSES
+            if not (often or over or save or tell or validate or self.seen >= total):
+                continue
+            count, mean = count + len(losses), mean + self._sum(losses)
+            losses.clear()
             bar.set_postfix(loss=f"{mean / count:.4f}", refresh=False)
-            if now - logged > args.log_every:
+            if tell:
                 row = {
                     "seen": self.seen,
                     "loss": round(mean / count, 5),
@@ -618,17 +652,15 @@ class Trainer:
                 self._log(row)
                 log.info("%s", row)
                 count, mean, logged, first = 0, 0.0, now, self.seen
-            late = args.time_limit and now - began > args.time_limit * 60
-            over = bool(late or self.stop_signal)
             if self.world > 1:  # every process must leave the loop at the same step
                 flag = torch.tensor([float(over)])
                 flag = flag.to(self.device)
                 torch.distributed.all_reduce(flag)
                 over = bool(flag.item())
-            if now - saved > args.checkpoint_every * 60:
+            if save:
                 self.save()
                 saved = time.monotonic()
-            if self.validation and self.seen - validated >= args.validate_every:
+            if validate:
                 self._report()
                 validated = self.seen
                 logged, first = time.monotonic(), self.seen
@@ -648,6 +680,17 @@ class Trainer:
             torch.distributed.barrier()
             del self.forward
             torch.distributed.destroy_process_group()
+
+    def _sum(self, losses: list[torch.Tensor]) -> float:
+        """The losses' sum, if all are finite."""
+        import torch
+
+        total = float(torch.stack(losses).sum())
+        if not math.isfinite(total):
+            raise FloatingPointError(
+                f"The loss is {total} after {self.seen} images; resume with a smaller --lr."
+            )
+        return total
 
     def _check_ranks(self) -> None:
         """Raise unless every process has ended with the same weights."""
@@ -718,6 +761,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="learning rate where the prior learns with the interpolation (1e-3)")  # fmt: skip
     more("--backbone-rate", type=float, metavar="S",
         help="share of the learning rate for the prior's backbone (0: held)")  # fmt: skip
+    more("--hold", nargs="*", metavar="PART", choices=_UNET,
+        help="keep these parts of the U-Net as they are (such as down4 up1)")  # fmt: skip
     more("--ema", type=float, help="decay of the averaged weights")
     more("--weight-decay", type=float, metavar="D", help="of the convolutions, as in AdamW")
     more(
@@ -752,6 +797,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=False,
         help="torch.compile the U-Net and the interpolation",
     )
+    add("--replay", action=argparse.BooleanOptionalAction, help="record a step as a CUDA graph and "
+        "replay it (default: on a single GPU)")  # fmt: skip
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
     add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
     add(
