@@ -193,14 +193,13 @@ class Trainer:
 
         device = pick_device(self.args.device)
         if device.type == "cuda":
-            if self.world > 1:
-                device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            rank = int(os.environ.get("LOCAL_RANK", 0)) if self.world > 1 else device.index or 0
+            device = torch.device("cuda", rank)
             torch.cuda.set_device(device)
             # What is not in bf16 needs all of fp32: the prior compares places by differences of
             # large numbers, and the diffusion passes colours on a hundred times.
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.benchmark = True
         return device
 
     def _find_state(self) -> dict[str, Any] | None:

@@ -147,6 +147,12 @@ def test_the_prior_learns_before_the_network_and_its_backbone_never(photo_folder
     assert all(torch.equal(v, states[3][f"prior.backbone.{k}"]) for k, v in backbone.items())
 
 
+def rates_of(state):
+    """Learning rates of the groups of parameters, as shares of the largest."""
+    rates = [group["lr"] for group in state["optimizer"]["param_groups"]]
+    return {rate / max(rates) for rate in rates}
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_all_parts_may_learn_together(photo_folder, tmp_path, rate):
     init = HSCAUNet(4, "guided", steps=(1, 1, 1, 1, 1))
@@ -166,8 +172,48 @@ def test_all_parts_may_learn_together(photo_folder, tmp_path, rate):
     assert torch.equal(state["model"][key], before[key]) == (rate == 0)
     # The loss of the guess without hints is there, too.
     assert not torch.equal(state["model"]["prior.guess.weight"], before["prior.guess.weight"])
-    shares = {group["share"] for group in state["optimizer"]["param_groups"]}
-    assert shares == ({1.0, 0.5} if rate else {1.0})
+    assert rates_of(state) == ({1.0, 0.5} if rate else {1.0})
+
+
+def test_the_rate_of_the_backbone_belongs_to_the_recipe(photo_folder, tmp_path):
+    prior = ("--prior", "--grid-images", "0", "--guess-images", "0", "--prior-images", "99")
+    run, common = tmp_path / "run", ("--images", "8", *prior)
+    assert main(arguments(photo_folder, run, *common, "--backbone-rate", "0.5")) == 0
+    more = ("--resume", *prior, "--images", "16", "--backbone-rate", "0.25")
+    assert main(arguments(photo_folder, run, *more)) == 0
+    assert rates_of(load_training(run / "last.pt")) == {1.0, 0.25}
+
+
+def test_parts_of_the_unet_can_be_held(photo_folder, tmp_path, capsys):
+    init = HSCAUNet(4, "guided", prior=False)
+    torch.nn.init.normal_(init.outc.conv.weight)
+    save_release(tmp_path / "init.safetensors", init, {"images_seen": 0})
+    before = load_checkpoint(tmp_path / "init.safetensors").model.state_dict()
+    more = ("--init", str(tmp_path / "init.safetensors"), "--images", "8", "--grid-images", "0")
+    resumed = ("--images", "12", "--grid-images", "0", "--resume")
+    hold = ("--hold", "down4", "up1")
+    assert main(arguments(photo_folder, tmp_path / "run", *more, *hold)) == 0
+    assert main(arguments(photo_folder, tmp_path / "run", *resumed)) == 0
+    state = load_training(tmp_path / "run" / "last.pt")
+    assert state["recipe"]["hold"] == ("down4", "up1")
+    for part in ("model", "ema"):  # BatchNorm's statistics, too
+        moved = {k.partition(".")[0] for k, v in state[part].items()
+                 if "num" not in k and not torch.equal(v, before[k])}  # fmt: skip
+        assert {"inc", "down3", "up2", "outc"} <= moved
+        assert not moved & {"down4", "up1"}
+    with pytest.raises(SystemExit):
+        main(arguments(photo_folder, tmp_path / "other", *more, "--hold", "prior"))
+    assert "choose from" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="replays a step on a GPU")
+def test_a_replayed_step_is_the_step(photo_folder, tmp_path):
+    weights = []
+    for name in ("--replay", "--no-replay"):
+        more = ("--images", "40", "--device", "cuda", "--amp", "off", name)
+        assert main(arguments(photo_folder, tmp_path / name, *more)) == 0
+        weights.append(load_training(tmp_path / name / "last.pt")["model"]["up4.up.weight"])
+    assert torch.allclose(*weights, atol=1e-4)
 
 
 @pytest.mark.parametrize("units", ["none", "avx512", "amx"])
