@@ -73,7 +73,6 @@ def release(
 
     from export.onnx import export
     from hscaunet.checkpoints import load_checkpoint, save_release
-    from hscaunet.network import HSCAUNet
 
     loaded = load_checkpoint(checkpoint)
     if correction != 1.0:
@@ -105,9 +104,7 @@ def release(
     if steps is not None:
         if not loaded.model.diffuse:
             raise ModelError("This network does not diffuse: leave --steps out.")
-        state = loaded.model.state_dict()
-        loaded.model = HSCAUNet(**{**loaded.model.config, "steps": steps}).eval()
-        loaded.model.load_state_dict(state)
+        loaded.model = loaded.model.diffusing(steps)
     recipe = loaded.metadata.get("recipe")
     metadata = {
         "name": name,

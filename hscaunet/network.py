@@ -233,6 +233,12 @@ class HSCAUNet(nn.Module):
             "show_prior": self.show is not None,
         }
 
+    def diffusing(self, steps: Sequence[int]) -> HSCAUNet:
+        """A copy, in evaluation mode, that diffuses in other numbers of steps."""
+        copy = HSCAUNet(**{**self.config, "steps": steps})  # type: ignore[arg-type]
+        copy.load_state_dict(self.state_dict())
+        return copy.eval()
+
     def adopt(self, other: HSCAUNet) -> None:
         """Take the weights of a network that may lack a prior or the planes that show it.
 

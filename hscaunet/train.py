@@ -423,19 +423,15 @@ class Trainer:
 
         from hscaunet.network import DoubleConv, Up
 
-        model, cuda = self.model, self.device.type == "cuda"
+        model = self.model
         parts: list[tuple[Any, str]] = []
         if model.form == "guided":
-            if cuda:  # in pieces that compile in seconds: a graph launches them anyway
-                parts = [(model.grid, "find"), (model.grid.diffusion, "step")]
-            else:
-                parts = [(model.grid, "steps")]
-            parts = [
-                (part, name) for part, name in (*parts, (model.prior, "carry")) if part is not None
-            ]
+            # One by one: a hundred steps of diffusion compiled as one take longer than they save.
+            parts = [(model.grid, "find"), (model.grid.diffusion, "step"), (model.prior, "carry")]
+            parts = [(part, name) for part, name in parts if part is not None]
             for part, name in parts:
                 vars(part).pop(name, None)  # compiled in the phase before
-        if phase == "network" and not cuda:
+        if phase == "network" and self.device.type == "cpu":
             if not self._amp():
                 return torch.compile(forward)
             # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block
