@@ -6,7 +6,7 @@ they take to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -25,10 +25,13 @@ class Replay:
         Takes tensors of the same shapes each time and returns one, the loss. It sets the
         parameters' gradients, anew and not added to what was there, asks the device for nothing and
         draws nothing at random.
+    keep : iterable of Tensor
+        What `compute` changes beside the gradients, such as BatchNorm's statistics: it is run a few
+        times before it is recorded, which shall leave no trace.
     """
 
-    def __init__(self, compute: Callable[..., Tensor]) -> None:
-        self.compute = compute
+    def __init__(self, compute: Callable[..., Tensor], keep: Iterable[Tensor] = ()) -> None:
+        self.compute, self.keep = compute, tuple(keep)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._loss = torch.empty(0)
@@ -45,6 +48,7 @@ class Replay:
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         self._inputs = tuple(torch.empty_like(given).copy_(given) for given in inputs)
+        kept = [tensor.clone() for tensor in self.keep]
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
@@ -54,4 +58,6 @@ class Replay:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._loss = self.compute(*self._inputs)
+        for tensor, before in zip(self.keep, kept, strict=True):
+            tensor.copy_(before)
         self._graph = graph

@@ -32,7 +32,7 @@ def pack_input(L: Tensor, ab: Tensor, mask: Tensor) -> Tensor:
 
 
 def paint_patches(
-    ab: Tensor, x: Tensor, y: Tensor, size: Tensor, count: Tensor
+    ab: Tensor, x: Tensor, y: Tensor, size: Tensor, count: Tensor, largest: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Reveal the mean colour of square patches.
 
@@ -45,6 +45,8 @@ def paint_patches(
         covers).
     count : Tensor, shape (N,), int64
         How many of the K to use. Where patches overlap the later wins.
+    largest : int, optional
+        No size is above this; found out, for which a GPU must be waited for, unless given.
 
     Returns
     -------
@@ -54,11 +56,13 @@ def paint_patches(
     """
     n, _, height, width = ab.shape
     k = x.shape[1]
-    if k == 0 or int(size.max()) == 0:
+    if largest is None:
+        largest = int(size.max()) if k else 0
+    if k == 0 or largest == 0:
         return torch.zeros_like(ab), torch.zeros_like(ab[:, :1], dtype=torch.bool)
     left, right = cell_span(x, size, 1.0, width)
     top, bottom = cell_span(y, size, 1.0, height)
-    step = torch.arange(int(size.max()), device=ab.device)
+    step = torch.arange(largest, device=ab.device)
     columns, rows = left.long()[..., None] + step, top.long()[..., None] + step  # (N, K, S)
     used = torch.arange(k, device=ab.device) < count[:, None]
     inside = (
@@ -127,7 +131,7 @@ class HintRecipe:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device)
 
-        choices = torch.tensor(self.pixels, device=device)
+        choices = torch.tensor(self.pixels).to(device, non_blocking=True)
         shares = choices[(uniform(n) * len(choices)).long().clamp(max=len(choices) - 1)]
         hint, mask = dense_pixels(ab, shares, generator)
         if self.dense_share >= 1:
@@ -145,6 +149,6 @@ class HintRecipe:
         place = torch.where(uniform(n)[None, :, None] < 0.5, centred, anywhere).clamp(0, 0.999999)
         x, y = (place[0] * width).long(), (place[1] * height).long()
         size = (uniform(n, self.most) * self.largest).long().clamp(max=self.largest - 1) + 1
-        patch_hint, patch_mask = paint_patches(ab, x, y, size, count)
+        patch_hint, patch_mask = paint_patches(ab, x, y, size, count, self.largest)
         dense = (uniform(n) < self.dense_share)[:, None, None, None]
         return torch.where(dense, hint, patch_hint), torch.where(dense, mask, patch_mask)

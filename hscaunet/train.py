@@ -27,8 +27,8 @@ _ALONE_WEIGHT = 0.5
 
 _UNET = ("inc", *(f"{way}{level}" for way in ("down", "up") for level in range(1, 5)), "outc")
 
-# Steps between two looks at the losses on a GPU.
-_LOSSES = 50
+# Steps between two looks at the losses: reading one waits for a GPU, which is better kept busy.
+_LOSSES = {"cpu": 1, "cuda": 50}
 
 # What a run leaves in its folder, in the order in which to try them; next.pt only between two
 # renames of a save.
@@ -91,6 +91,7 @@ class Trainer:
         from hscaunet.network import HSCAUNet
         from hscaunet.photos import PhotoBlock, center_square, load_photos
         from hscaunet.sampling import HintRecipe
+        from runtime.errors import BackendError
 
         self.args, self.out = args, Path(args.out)
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -168,10 +169,15 @@ class Trainer:
         else:
             self._begin()
         on_gpu = self.device.type == "cuda" and self.world == 1
-        self.replays = on_gpu if args.replay is None else args.replay and on_gpu
+        if args.replay and not on_gpu:
+            raise BackendError("--replay is for one process with a GPU; leave it out.")
+        self.replays = on_gpu and args.replay is not False
         self.phase = ""
         self._enter_phase()
-        if state and state["phase"] == self.phase:  # else it was the last step of its phase
+        held = tuple(state["recipe"].get("hold", ())) if state else ()
+        if state and held != self.recipe.hold:
+            log.warning("Other parts are held than before, so the optimizer begins anew.")
+        elif state and state["phase"] == self.phase:  # else it was the last step of its phase
             try:
                 self.optimizer.load_state_dict(state["optimizer"])
             except ValueError as error:
@@ -371,6 +377,8 @@ class Trainer:
         """Choose what learns: the interpolation alone, then the prior, then the U-Net."""
         import torch
 
+        from runtime.errors import ModelError
+
         phase, _ = self.recipe.phase(self.seen)
         if phase == self.phase:
             return
@@ -388,6 +396,8 @@ class Trainer:
             if parameter.requires_grad:
                 groups.setdefault((backbone, parameter.ndim == 4), []).append(parameter)
         self.learning = [p for group in groups.values() for p in group]
+        if not self.learning:
+            raise ModelError("With these parts held nothing is left to learn; --hold fewer.")
         ordered = sorted(groups.items(), key=lambda g: not g[0][1])
         # Of the learning rate; beside the optimizer, whose state would bring another run's.
         self.shares = [self.recipe.backbone_rate if b else 1.0 for (b, _), _ in ordered]
@@ -415,7 +425,7 @@ class Trainer:
         if self.replays:
             from hscaunet.replay import Replay
 
-            self.gradients = Replay(self._gradients)
+            self.gradients = Replay(self._gradients, self.model.buffers())
 
     def _compile(self, phase: str, forward: Any) -> Any:
         """Compile what takes the time of a phase; returns its forward."""
@@ -431,9 +441,8 @@ class Trainer:
             parts = [(part, name) for part, name in parts if part is not None]
             for part, name in parts:
                 vars(part).pop(name, None)  # compiled in the phase before
-        if phase == "network" and self.device.type == "cpu":
-            if not self._amp():
-                return torch.compile(forward)
+            torch._dynamo.reset()  # a function compiles for no more than eight kinds of input
+        if phase == "network":
             # In bf16 for a CPU, the U-Net turns NaN at the second step unless it is compiled block
             # by block (PyTorch 2.13).
             for block in model.modules():
@@ -624,12 +633,12 @@ class Trainer:
             now = time.monotonic()
             self.elapsed = before + now - began
             bar.update(self.recipe.batch)
-            late = args.time_limit and now - began > args.time_limit * 60
-            over = bool(late or self.stop_signal)
+            late = args.time_limit is not None and now - began > args.time_limit * 60
+            over = late or bool(self.stop_signal)
             save, tell = now - saved > args.checkpoint_every * 60, now - logged > args.log_every
             validate = bool(self.validation) and self.seen - validated >= args.validate_every
-            # Reading a loss waits for the device, which is better kept busy.
-            often = self.device.type == "cpu" or self.world > 1 or len(losses) >= _LOSSES
+            # Several processes leave the loop together, so each looks at every step.
+            often = self.world > 1 or len(losses) >= _LOSSES[self.device.type]
             if not (often or over or save or tell or validate or self.seen >= total):
                 continue
             count, mean = count + len(losses), mean + self._sum(losses)
@@ -790,10 +799,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="torch.compile the U-Net and the interpolation",
+        help="torch.compile the U-Net's blocks, small parts of the interpolation and the loss",
     )
-    add("--replay", action=argparse.BooleanOptionalAction, help="record a step as a CUDA graph and "
-        "replay it (default: on a single GPU)")  # fmt: skip
+    add("--replay", action=argparse.BooleanOptionalAction, help="record the forward and the "
+        "backward pass as a CUDA graph and replay it (default: on a single GPU)")  # fmt: skip
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
     add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
     add(
