@@ -18,18 +18,19 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        state = {k: v.detach() for k, v in model.state_dict().items()}
-        self.shadow = {k: v.clone() for k, v in state.items()}
-        # Collected once: the names of a thousand tensors take longer than averaging them.
-        self._floats = [k for k, v in state.items() if v.is_floating_point()]
-        self._others = [k for k in state if k not in set(self._floats)]
-        self._state = state  # the model's own tensors, which learn in place
+        state = model.state_dict()
+        self.shadow = {k: v.detach().clone() for k, v in state.items()}
+        # Collected once: finding a thousand tensors by name takes longer than averaging them. The
+        # model's are its own, which learn in place.
+        pairs = [(self.shadow[k], v.detach()) for k, v in state.items()]
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the model's weights; buffers such as BatchNorm's statistics included."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step))
-        shadows, values = ([d[k] for k in self._floats] for d in (self.shadow, self._state))
+        shadows, values = zip(*self._floats, strict=True)
         torch._foreach_lerp_(shadows, values, rate)
-        for key in self._others:
-            self.shadow[key].copy_(self._state[key])
+        for shadow, value in self._others:
+            shadow.copy_(value)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-_WARM_UP = (
-    3  # steps that are run as they are, so that nothing is chosen or compiled while recording
-)
+# Steps that are run as they are, so that nothing is chosen or compiled while recording.
+_WARM_UP = 3
 
 
 class Replay:

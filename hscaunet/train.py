@@ -420,15 +420,17 @@ class Trainer:
         self.reduces = self.world > 1 and phase == "network" and not joint
         if self.reduces:
             forward = torch.nn.parallel.DistributedDataParallel(self.model)
-        self.forward = self._compile(phase, forward) if self.args.compile else forward
+        self.forward = forward
+        if self.args.compile:
+            self._compile(phase)
         self.gradients = self._gradients
         if self.replays:
             from hscaunet.replay import Replay
 
             self.gradients = Replay(self._gradients, self.model.buffers())
 
-    def _compile(self, phase: str, forward: Any) -> Any:
-        """Compile what takes the time of a phase; returns its forward."""
+    def _compile(self, phase: str) -> None:
+        """Compile, in place, what takes the time of a phase."""
         import torch
 
         from hscaunet.network import DoubleConv, Up
@@ -452,7 +454,6 @@ class Trainer:
             # Small operations in fp32; where the prior learns, two thirds of the step.
             for part, name in parts:
                 setattr(part, name, torch.compile(getattr(part, name), dynamic=False))
-        return forward
 
     def _amp(self) -> bool:
         """Whether bf16 is used."""
