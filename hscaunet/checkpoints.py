@@ -6,15 +6,16 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hscaunet.network import HSCAUNet
+from hscaunet.model import Network, PublishedNet, build_network
+from hscaunet.model.folding import normalize
 from runtime.errors import ModelError, first_line
 from runtime.files import write_atomically
 
@@ -29,13 +30,13 @@ class Checkpoint:
 
     Attributes
     ----------
-    model : HSCAUNet
+    model : HSCAUNet or PublishedNet
         On the CPU, in evaluation mode.
     metadata : dict
         What the file says of itself: name, images seen, recipe.
     """
 
-    model: HSCAUNet
+    model: Network
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,7 +83,7 @@ def _check_training(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSCAUNet:
+def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> PublishedNet:
     """Read the authors' published checkpoint.
 
     In that file the module named as channel attention is a second 7x7 spatial attention, and each
@@ -96,7 +97,7 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
 
     Returns
     -------
-    HSCAUNet
+    PublishedNet
         In evaluation mode, with ``channel_attention="spatial"``.
 
     Raises
@@ -119,7 +120,7 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
             "This is not a state dict of HSCAU-Net: inc.double_conv.0.weight is missing or does "
             "not take 4 channels."
         )
-    model = HSCAUNet(int(first.shape[0]), "published", channel_attention="spatial")
+    model = PublishedNet(int(first.shape[0]), "spatial")
     wanted = model.state_dict()
     found: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -150,22 +151,19 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> HSC
     return model.eval()
 
 
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's configuration as a file has it: older ones lack a part or two."""
-    steps = [8, 8, 8, 8, 2]
-    return {"diffuse": False, "steps": steps, "prior": False, "show_prior": False, **config}
-
-
-def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> HSCAUNet:
+def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> Network:
     try:
-        model = HSCAUNet(**complete(config))
+        model = build_network(config)
         # Counters of BatchNorm are not released; nothing reads them.
         counters = {
             k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")
         }
         model.load_state_dict({**counters, **{k: v.float() for k, v in state.items()}})
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{path} does not hold the weights it claims: {error}") from None
+        raise ModelError(
+            f"{path} does not hold the weights it claims, or they are of another release: "
+            f"{first_line(error)}"
+        ) from None
     return model.eval()
 
 
@@ -217,48 +215,21 @@ def _load_release(path: Path) -> Checkpoint:
 
 
 @torch.no_grad()
-def normalize_batchnorm(convs: Iterable[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
-    """Scale convolutions so that the BatchNorm of their sum, folded, multiplies by exactly one.
-
-    The function stays the same in training and in evaluation: what the convolution gains, the
-    running variance and gamma gain too. Afterwards the weights that are stored and the weights
-    that an engine runs are the same numbers, so rounding them to fp16 rounds both alike.
-    """
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None  # these networks track statistics
-    assert variance is not None
-    scale = norm.weight / torch.sqrt(variance + norm.eps)
-    for conv in convs:
-        conv.weight.mul_(scale[:, None, None, None])
-        if conv.bias is not None:
-            conv.bias.mul_(scale)
-    mean.mul_(scale)
-    variance.copy_(norm.weight.square())
-    norm.weight.copy_(torch.sqrt(variance + norm.eps))
-
-
-@torch.no_grad()
 def save_release(
-    path: str | os.PathLike[str], model: HSCAUNet, metadata: Mapping[str, Any]
-) -> HSCAUNet:
+    path: str | os.PathLike[str], model: Network, metadata: Mapping[str, Any]
+) -> Network:
     """Write weights for others to use: safetensors, convolutions as fp16, the rest as fp32.
 
     Returns
     -------
-    HSCAUNet
+    HSCAUNet or PublishedNet
         The network that the file holds, with the rounded weights: what should be measured.
     """
     from safetensors.torch import save
 
-    released = HSCAUNet(**model.config)  # type: ignore[arg-type]
+    released = build_network(model.config)
     released.load_state_dict(model.state_dict())
-    for module in released.modules():
-        if isinstance(module, nn.Sequential):
-            for conv, norm in zip(module, list(module)[1:], strict=False):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    normalize_batchnorm([conv], norm)
-    if released.prior is not None:
-        normalize_batchnorm(released.prior.joined, released.prior.join[0])
+    normalize(released)
     stored = {
         key: (value.half() if value.ndim == 4 else value).contiguous()
         for key, value in released.state_dict().items()

@@ -123,7 +123,7 @@ def compare(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, floa
     import numpy as np
     import torch
 
-    from hscaunet.losses import psnr, ssim
+    from hscaunet.training.losses import psnr, ssim
 
     pair = torch.from_numpy(np.stack([ours, truth]).astype(np.float32)).permute(0, 3, 1, 2)
     return {

@@ -47,19 +47,21 @@ class HintAttention(nn.Module):
     ----------
     factor : int
         1, 2, 4 or 8: how much smaller than the picture the skip connection is.
+    planes : int
+        Of the hint map; 2 (ab) as published.
     """
 
     triangle: Tensor
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, factor: int, planes: int = 2) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = nn.Conv2d(2, 1, 1, bias=False)
+        self.conv = nn.Conv2d(planes, 1, 1, bias=False)
         taps = 1 - (torch.arange(2 * factor) + 0.5 - factor).abs() / factor
         self.register_buffer("triangle", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, hint: Tensor) -> Tensor:
-        """(N, 2, H, W), any offset, to (N, 1, H / factor, W / factor), 0..1."""
+        """(N, planes, H, W), any offset, to (N, 1, H / factor, W / factor), 0..1."""
         if self.factor > 1:
             hint = shrink(hint, self.triangle, self.factor)
         return torch.sigmoid(self.conv(hint))

@@ -1,4 +1,4 @@
-"""Photos as one block of bytes, and batches cut from it as tensor operations on the device."""
+"""Photos from folders and tar files, of every format that the runtime reads."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ import os
 import re
 import tarfile
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from runtime.errors import ColorizationError, ImageError
-from runtime.images import decode_image
+from runtime.images import READABLE, decode_image
 
 log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+SUFFIXES = frozenset(READABLE)
+"""Of the picture files that are read: all that the runtime reads."""
 MIN_SIDE = 16
 # Mean distance of a photo's channels, in bytes, below which it teaches nothing about colour.
 GREY_BELOW = 1.0
@@ -85,9 +83,13 @@ def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def source_of(name: str) -> str:
-    """Source of a photo by its name: ``food_00042.jpg`` and ``food/42.jpg`` are both "food"."""
-    parent = Path(name).parent.name
-    return parent or re.sub(r"[_-]?\d*$", "", Path(name).stem) or "photos"
+    """Source of a photo by its name: ``food_00042.jpg`` and ``food/42.jpg`` are both "food".
+
+    Its folder, or its file name up to the first underscore or hyphen, or to the number at its end.
+    """
+    parent, stem = Path(name).parent.name, Path(name).stem
+    first, *rest = re.split(r"[_-]", stem)
+    return parent or (first if rest else stem.rstrip("0123456789")) or "photos"
 
 
 def _shrink(rgb: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
@@ -181,109 +183,6 @@ def _in_order(
             yield window.popleft().result()
     while window:
         yield window.popleft().result()
-
-
-@dataclass
-class PhotoBlock:
-    """All training photos as one flat uint8 tensor on the training device.
-
-    Parameters
-    ----------
-    data : Tensor, shape (bytes,), uint8
-        The photos' RGB pixels, one photo after the other, row by row.
-    start, height, width : Tensor, shape (photos,), int64
-    weight : Tensor, shape (photos,), float32
-        How often each is drawn, relative to the others.
-    """
-
-    data: Tensor
-    start: Tensor
-    height: Tensor
-    width: Tensor
-    weight: Tensor
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    @classmethod
-    def load(
-        cls,
-        sources: Iterable[str | os.PathLike[str]],
-        *,
-        short_side: int = 256,
-        balance: float = 0.5,
-        weights: Mapping[str, float] | None = None,
-        limit: int | None = None,
-    ) -> PhotoBlock:
-        """Read photos into memory.
-
-        Parameters
-        ----------
-        balance : float
-            A source of n photos (see `source_of`) is drawn in proportion to n ** balance: 1 draws
-            all photos alike, 0 all sources alike.
-        """
-        names, shapes = [], []
-        data = bytearray()
-        for name, rgb in load_photos(
-            sources, short_side=short_side, limit=limit, progress="Reading photos"
-        ):
-            names.append(source_of(name))
-            shapes.append(rgb.shape[:2])
-            data += rgb.tobytes()
-        count = Counter(names)
-        more = dict(weights or {})
-        if strange := sorted(set(more) - set(count)):
-            raise DataError(
-                f"There is no source {strange[0]!r} to weigh; there are {', '.join(sorted(count))}."
-            )
-        weight = torch.tensor([count[n] ** (balance - 1.0) * more.get(n, 1.0) for n in names])
-        height, width = torch.tensor(shapes).T
-        sizes = height * width * 3
-        block = torch.frombuffer(data, dtype=torch.uint8)
-        log.info("%d photos of %d sources, %.1f MiB", len(names), len(count), len(data) / 2**20)
-        return cls(block, sizes.cumsum(0) - sizes, height, width, weight)
-
-    def to(self, device: torch.device) -> PhotoBlock:
-        """The same block on another device."""
-        return PhotoBlock(*(t.to(device) for t in vars(self).values()))
-
-    def draw(self, batch: int, size: int, generator: torch.Generator, shrink: int = 1) -> Tensor:
-        """Cut random crops, mirrored half of the time.
-
-        Parameters
-        ----------
-        batch, size : int
-        generator : torch.Generator
-            On the block's device; the one source of chance.
-        shrink : int
-            Cut ``shrink * size`` pixels and average them down, to see more of a photo.
-
-        Returns
-        -------
-        Tensor, shape (batch, 3, size, size), float32
-            sRGB, 0..1. Photos smaller than the crop are continued by reflection.
-        """
-        device = self.data.device
-        chosen = torch.multinomial(self.weight, batch, replacement=True, generator=generator)
-        height, width = self.height[chosen], self.width[chosen]
-        chance = torch.rand((3, batch), generator=generator, device=device)
-        window = size * shrink
-        steps = torch.arange(window, device=device)
-
-        def lines(length: Tensor, where: Tensor) -> Tensor:
-            room = (length - window).clamp_min(0) + 1
-            at = steps + (where * room).long().clamp(max=room - 1)[:, None]
-            at = at % (2 * length[:, None])
-            return torch.minimum(at, 2 * length[:, None] - 1 - at)
-
-        rows, columns = lines(height, chance[0]), lines(width, chance[1])
-        columns = torch.where(chance[2, :, None] < 0.5, columns, columns.flip(1))
-        pixel = rows[:, :, None] * width[:, None, None] + columns[:, None, :]
-        index = (self.start[chosen, None, None] + pixel * 3)[:, None]
-        channel = torch.arange(3, device=device)[None, :, None, None]
-        rgb = self.data[index + channel].float() / 255
-        return torch.nn.functional.avg_pool2d(rgb, shrink) if shrink > 1 else rgb
 
 
 def center_square(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

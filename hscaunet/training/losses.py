@@ -1,4 +1,4 @@
-"""Losses and metrics: SSIM and PSNR as tensor operations, each for training and evaluation."""
+"""Losses, and SSIM and PSNR as tensor operations for training and evaluation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hscaunet.tensors import rgb_from_lab
 
 # Below this squared error (42 dB) a photo's error is not seen; it keeps the logarithm finite.
 _UNSEEN = (2 / 255) ** 2
+# The same for squared errors of ab, in Lab units, and for what a thing's colour is changed by.
+_SEEN_AB, _SLIGHT = 4.0, 4.0
 
 
 def ssim(a: Tensor, b: Tensor, value_range: float = 1.0, window: int = 11) -> Tensor:
@@ -95,3 +97,48 @@ def picture_losses(L: Tensor, predicted: Tensor, truth: Tensor, ssim_weight: flo
     if ssim_weight:
         loss = loss + ssim_weight * (1 - ssim(ours, theirs))
     return loss
+
+
+def thing_losses(
+    predicted: Tensor,
+    guess: Tensor,
+    truth: Tensor,
+    inside: Tensor,
+    repainted: Tensor,
+    outside_weight: float,
+    spill_weight: float,
+) -> Tensor:
+    """What clicks on things are judged by, photo by photo: (N,).
+
+    The log squared error of ab inside the things and, weighted, outside them; and where things were
+    repainted, which tells nothing of the rest, how much the rest was changed, weighted: its mean
+    change over the mean change that the things need.
+
+    Parameters
+    ----------
+    predicted, guess, truth : Tensor, shape (N, 2, H, W)
+        ab in Lab units, with the hints and without, and as it should be.
+    inside : Tensor, shape (N, 1, H, W)
+        1 on the things, else 0.
+    repainted : Tensor, shape (N,)
+        1 where they were repainted.
+    """
+    outside = 1 - inside
+    error = (predicted - truth).square().mean(1, keepdim=True)
+    guess = guess.detach()
+    change = _length(predicted - guess)
+    needed = _length(truth - guess)
+    spill = _mean_over(change, outside) / (_mean_over(needed, inside) + _SLIGHT)
+    return (
+        (_mean_over(error, inside) + _SEEN_AB).log()
+        + outside_weight * (_mean_over(error, outside) + _SEEN_AB).log()
+        + spill_weight * repainted * spill
+    )
+
+
+def _length(ab: Tensor) -> Tensor:
+    return (ab.square().sum(1, keepdim=True) + 1e-2).sqrt()
+
+
+def _mean_over(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp_min(1)

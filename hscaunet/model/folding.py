@@ -1,0 +1,70 @@
+"""BatchNorm that is folded into the convolutions before it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from hscaunet.model import Network
+
+
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
+    """Each convolution that a BatchNorm follows: its sequence and its number there."""
+    for module in model.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
+                    yield module, i
+
+
+def normalize(model: Network) -> None:
+    """Scale convolutions, in place, so that folding their BatchNorm multiplies by exactly one.
+
+    Afterwards the weights that are stored and those that an engine runs are the same numbers, so
+    rounding them to fp16 rounds both alike.
+    """
+    for sequence, i in _pairs(model):
+        _normalize([sequence[i]], sequence[i + 1])  # type: ignore[list-item,arg-type]
+    if model.form == "guided":
+        _normalize(model.photo.joined, model.photo.join[0])  # type: ignore[arg-type]
+
+
+def fold(model: Network) -> Network:
+    """A copy, in evaluation mode, whose BatchNorms are folded into the convolutions before them."""
+    model = copy.deepcopy(model).eval()
+    for sequence, i in list(_pairs(model)):
+        sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
+        sequence[i + 1] = nn.Identity()
+    if model.form == "guided":  # here the BatchNorm of a sum; enlarging keeps factors as they are
+        photo = model.photo
+        norm = photo.join[0]
+        _normalize(photo.joined, norm)  # type: ignore[arg-type]
+        with torch.no_grad():  # what is left of it adds, and multiplies by one
+            photo.joined[0].bias.add_(norm.bias - norm.running_mean)  # type: ignore[union-attr,operator]
+        photo.join[0] = nn.Identity()
+    return model
+
+
+@torch.no_grad()
+def _normalize(convs: Sequence[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
+    """Scale convolutions so that the BatchNorm of their sum, folded, multiplies by one.
+
+    The function stays the same in training and in evaluation: what the convolution gains, the
+    running variance and gamma gain too. Afterwards the weights that are stored and the weights
+    that an engine runs are the same numbers, so rounding them to fp16 rounds both alike.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None  # these networks track statistics
+    assert variance is not None
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
+    for conv in convs:
+        conv.weight.mul_(scale[:, None, None, None])
+        if conv.bias is not None:
+            conv.bias.mul_(scale)
+    mean.mul_(scale)
+    variance.copy_(norm.weight.square())
+    norm.weight.copy_(torch.sqrt(variance + norm.eps))

@@ -1,0 +1,117 @@
+"""HSCAU-Net made for clicks: a photo's guess, and a U-Net that says where hints change it.
+
+All of it works in cells of 4 pixels. `look` is what depends on the photo alone, `answer` what
+depends on the hints; `forward` is one after the other.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hscaunet.model.affinity import Affinity
+from hscaunet.model.blocks import CELL, GAIN, cell_sums, paint
+from hscaunet.model.interpolation import Interpolation
+from hscaunet.model.photo import Photo, PhotoEncoder
+from hscaunet.model.sizes import check_size
+from hscaunet.model.unet import HintUNet
+from runtime.layout import NEUTRAL
+
+WIDTHS = (48, 96, 160, 192)
+"""Channels of the lite network's U-Net, at 1/4, 1/8, 1/16 and 1/32 of the size."""
+
+
+class HSCAUNet(nn.Module):
+    """Hint- and Spatial-Channel-Attention U-Net over a photo's features.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the U-Net at 1/4, 1/8, 1/16 and 1/32 of the size.
+    heads, depth : int
+        See `hscaunet.model.affinity.Affinity`.
+
+    Raises
+    ------
+    ValueError
+        If a width is no whole number of at least 8, or those at 1/16 no multiple of 4.
+    """
+
+    form = "guided"
+
+    def __init__(
+        self, widths: tuple[int, ...] = WIDTHS, *, heads: int = 4, depth: int = 12
+    ) -> None:
+        super().__init__()
+        widths = tuple(widths)
+        if len(widths) != 4 or not all(isinstance(w, int) and w >= 8 for w in widths):
+            raise ValueError(f"widths must be four whole numbers of at least 8, not {widths!r}.")
+        if widths[2] % 4:
+            raise ValueError(f"The third of the widths must be a multiple of 4, not {widths[2]}.")
+        self.widths = widths
+        self.photo = PhotoEncoder()
+        self.affinity = Affinity(96, heads, depth)
+        self.interpolation = Interpolation()
+        self.unet = HintUNet(widths, heads)
+        self.touch_up = Interpolation(levels=2, whole=False)
+
+    @property
+    def config(self) -> dict[str, object]:
+        """The arguments of `hscaunet.model.build_network` that make this network again."""
+        return {
+            "form": self.form,
+            "widths": list(self.widths),
+            "heads": self.affinity.heads,
+            "depth": self.affinity.depth,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict ab.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, 4, H, W)
+            L, ab hints and mask in the layout of `runtime.layout`; H and W multiples of 16.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+            ab as (value + 128) / 255; not clipped.
+        """
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the same without hints."""
+        check_size(x)
+        return self.answer(x, self.look(x[:, :1]))
+
+    def look(self, L: Tensor) -> Photo:
+        """What depends on the photo alone: L, (N, 1, H, W) in 0..1."""
+        quarter, eighth, sixteenth, last, guess = self.photo(L)
+        embedded, doubt = self.affinity.embed(eighth), self.affinity.doubt(eighth)
+        return Photo(quarter, eighth, sixteenth, last, guess, embedded.float(), doubt.float())
+
+    def answer(self, x: Tensor, photo: Photo) -> tuple[Tensor, Tensor]:
+        """See `both`."""
+        L, mask = x[:, :1], x[:, 3:4]
+        own = (x[:, 1:3] - NEUTRAL) * (GAIN * mask)
+        with torch.autocast(x.device.type, enabled=False):  # counts and quotients need fp32
+            mean_L = F.avg_pool2d(L, CELL)
+            guess = paint(photo.guess, L, mean_L)
+            cells = cell_sums(torch.cat([mask, L * mask, own - guess * mask], 1))
+            count, hint_L, said = cells.split([1, 1, 2], 1)
+            hint_L = hint_L / count.clamp_min(1)
+            spread = self.interpolation(mean_L, hint_L, count, said)
+            carried, seen = self.affinity(
+                photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
+            )
+        change, reach = self.unet(photo, count, said, spread, carried, seen)
+        with torch.autocast(x.device.type, enabled=False):
+            coefficients = photo.guess + change
+            told = paint(coefficients, L, mean_L)
+            # What a hint's own pixels still lack, to the cells beside it.
+            lacks = cell_sums(own - told * mask)
+            coefficients = coefficients + reach * self.touch_up(mean_L, hint_L, count, lacks)
+            told = paint(coefficients, L, mean_L)
+        return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL

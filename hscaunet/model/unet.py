@@ -1,0 +1,153 @@
+"""The U-Net of HSCAU-Net at a quarter of the size: where do hints change the guess, and to what?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hscaunet.model.blocks import ConvBlock, GlobalAttention, double
+from hscaunet.model.gates import ChannelAttention, HintAttention, SpatialAttention
+from hscaunet.model.photo import Photo
+
+_HINT = 3  # planes of a hint map: whether there is one, and what it says of a and b
+_NEAR = 6  # planes at 1/4 beside that: the guess (4), how many pixels, how many around
+_TWICE = 8.0  # three gates of one half, which an untrained sigmoid is, leave a skip as it was
+
+
+class Gate(nn.Module):
+    """A skip connection times its spatial, channel and hint attention."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.sp = SpatialAttention()
+        self.ch = ChannelAttention(channels)
+        self.hint = HintAttention(1, _HINT)
+
+    def forward(self, skip: Tensor, hint: Tensor) -> Tensor:
+        return skip * (_TWICE * self.sp(skip) * self.ch(skip) * self.hint(hint))
+
+
+class Down(nn.Module):
+    """Halve, take in what is known at this size, convolve twice."""
+
+    def __init__(self, inputs: int, known: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(ConvBlock(inputs + known, outputs), ConvBlock(outputs, outputs))
+
+    def forward(self, x: Tensor, *known: Tensor) -> Tensor:
+        halved = F.max_pool2d(x, 2, ceil_mode=True)
+        return self.conv(torch.cat([halved, *(t.to(x.dtype) for t in known)], 1))
+
+
+class Up(nn.Module):
+    """Enlarge, add the gated skip connection, convolve twice."""
+
+    def __init__(self, inputs: int, skip: int) -> None:
+        super().__init__()
+        self.gate = Gate(skip)
+        self.conv = nn.Sequential(ConvBlock(inputs + skip, skip), ConvBlock(skip, skip))
+
+    def forward(self, below: Tensor, skip: Tensor, hint: Tensor) -> Tensor:
+        return self.conv(torch.cat([self.gate(skip, hint), double(below, skip)], 1))
+
+
+class HintUNet(nn.Module):
+    """See the module's text.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels at 1/4, 1/8, 1/16 and 1/32 of the size.
+    heads : int
+        Of `hscaunet.model.affinity.Affinity`.
+    quarter, eighth, deep : int
+        See `hscaunet.model.photo.PhotoEncoder`.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        heads: int,
+        quarter: int = 48,
+        eighth: int = 96,
+        deep: int = 96,
+    ) -> None:
+        super().__init__()
+        w4, w8, w16, w32 = widths
+        self.inc = nn.Sequential(
+            ConvBlock(quarter + _HINT + _NEAR + 4, w4),
+            ConvBlock(w4, w4),
+        )
+        self.down1 = Down(w4, eighth + 3 * heads + 4, w8)
+        self.down2 = Down(w8, deep, w16)
+        self.everywhere = nn.Sequential(GlobalAttention(w16), GlobalAttention(w16))
+        self.down3 = Down(w16, deep, w32)
+        self.up3 = Up(w32, w16)
+        self.up2 = Up(w16, w8)
+        self.up1 = Up(w8, w4)
+        self.outc = nn.Conv2d(w4, 6 + heads, 1)
+        with torch.no_grad():  # untrained, it takes what the interpolation says
+            self.outc.weight.zero_()
+            self.outc.bias.zero_()  # type: ignore[union-attr]
+            self.outc.bias[4] = 3.0  # type: ignore[index]
+
+    def forward(
+        self,
+        photo: Photo,
+        count: Tensor,
+        said: Tensor,
+        spread: Tensor,
+        carried: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Weigh what the hints say.
+
+        Parameters
+        ----------
+        photo : Photo
+        count, said : Tensor, shape (N, 1 or 2, h, w)
+            Pixels of hints in each cell, and the sum of what they say against the guess.
+        spread : Tensor, shape (N, 4, h, w)
+            That, interpolated: see `hscaunet.model.interpolation.Interpolation`.
+        carried, seen : Tensor
+            That, carried to what looks alike, at half of this size: see
+            `hscaunet.model.affinity.Affinity`.
+
+        Returns
+        -------
+        change : Tensor, shape (N, 4, h, w)
+            Of the guess's coefficients.
+        reach : Tensor, shape (N, 1, h, w)
+            How far a hint's colour may go to the cells beside it, 0..1.
+        """
+        kind = photo.quarter.dtype
+        on = (count > 0).to(count.dtype)
+        hint = torch.cat([on, said / count.clamp_min(1)], 1).to(kind)
+        around = torch.cat([(count + 1).log(), 30 * F.avg_pool2d(on, 17, 1, 8)], 1)
+        x1 = self.inc(
+            torch.cat([photo.quarter, hint, *(t.to(kind) for t in (photo.guess, around, spread))], 1)
+        )
+        mean = torch.cat([count, said], 1).sum((2, 3), keepdim=True)
+        number, mean = mean[:, :1], mean[:, 1:] / mean[:, :1].clamp_min(1)
+        whole = torch.cat([(number + 1).log() / 8, mean], 1).expand(-1, -1, *seen.shape[2:])
+        half = F.max_pool2d(hint.abs(), 2)
+        quarter = F.max_pool2d(half, 2)
+        x2 = self.down1(x1, photo.eighth, carried, seen, whole, half[:, :1])
+        x3 = self.everywhere(self.down2(x2, photo.sixteenth))
+        y = self.down3(x3, photo.last)
+        y = self.up3(y, x3, quarter)
+        y = self.up2(y, x2, half)
+        given = self.outc(self.up1(y, x1, hint)).float()
+        return self._change(given, spread, carried), given[:, 5:6].sigmoid()
+
+    @staticmethod
+    def _change(given: Tensor, spread: Tensor, carried: Tensor) -> Tensor:
+        """A mean of the guess, what is interpolated and what is carried, and a correction."""
+        share = torch.cat([given[:, 4:5], given[:, 6:], torch.zeros_like(given[:, :1])], 1)
+        share = share.softmax(1)
+        heads = share.shape[1] - 2
+        carried = double(carried, given).unflatten(1, (heads, 2))
+        level = (carried * share[:, 1:-1, None]).sum(1)
+        level = torch.cat([level, torch.zeros_like(level)], 1)
+        return given[:, :4] + share[:, :1] * spread + level
