@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 
-from hscaunet.checkpoints import load_checkpoint
-from hscaunet.evaluate import evaluate, table
 from hscaunet.floors import Grid
 from hscaunet.grid import HintGrid
 from hscaunet.photos import load_photos
 from hscaunet.protocols import parse_protocols
+
+from hscaunet.checkpoints import load_checkpoint
+from hscaunet.evaluate import evaluate, table
 from hscaunet.weights import bundled_weights
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-
 from hscaunet.photos import center_square, load_photos
 from hscaunet.sampling import HintRecipe, pack_input
+from numpy.typing import NDArray
+
 from runtime.color import lab_from_rgb
 from runtime.images import read_image
 

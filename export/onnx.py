@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
     import torch
-    from numpy.typing import NDArray
-
     from hscaunet.network import HSCAUNet
+    from numpy.typing import NDArray
 
 OPSET = 20  # static quantization in ONNX Runtime wants at most 20
 TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3}

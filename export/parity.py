@@ -123,11 +123,11 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
     """Group, L, input, and the true picture if there is one."""
     import numpy as np
     import torch
+    from hscaunet.photos import center_square, load_photos
+    from hscaunet.protocols import Protocol
 
     from export.onnx import check_inputs
     from hscaunet.evaluate import present
-    from hscaunet.photos import center_square, load_photos
-    from hscaunet.protocols import Protocol
     from runtime.images import read_image
 
     for name, given in check_inputs().items():

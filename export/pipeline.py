@@ -26,10 +26,10 @@ from runtime.layout import INTERFACES, PIPELINE, denormalize_ab, input_dimension
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hscaunet.network import HSCAUNet
     from numpy.typing import NDArray
 
     from export.onnx import Check
-    from hscaunet.network import HSCAUNet
     from runtime.hints import Hints
 
 *INPUTS, OUTPUT = INTERFACES[PIPELINE]

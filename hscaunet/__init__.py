@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HSCAUNet", "HintGrid", "load_checkpoint", "read_published"]
+__all__ = ["HSCAUNet", "PublishedNet", "build_network", "load_checkpoint", "read_published"]
 
 _HOMES = {
-    "HSCAUNet": "hscaunet.network",
-    "HintGrid": "hscaunet.grid",
+    "HSCAUNet": "hscaunet.model",
+    "PublishedNet": "hscaunet.model",
+    "build_network": "hscaunet.model",
     "load_checkpoint": "hscaunet.checkpoints",
     "read_published": "hscaunet.checkpoints",
 }

@@ -129,9 +129,7 @@ def _run(args: argparse.Namespace) -> None:
         log.warning("Without --things all hints lie all over the photos, not as people click.")
     place = open_place(args.device, args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    run = open_run(
-        args.out, place, options, state=state, initial=args.init, backbone=args.backbone
-    )
+    run = open_run(args.out, place, options, state=state, initial=args.init, backbone=args.backbone)
     run.last_is_good = path == args.out / "last.pt"
     if state:
         log.info("Going on from %s, after %d images.", path, run.seen)

@@ -57,10 +57,10 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Training state of a guided network of width 8 whose every part does something."""
     import torch
+    from hscaunet.network import HSCAUNet
     from torch import nn
 
     from hscaunet.checkpoints import save_training
-    from hscaunet.network import HSCAUNet
 
     torch.manual_seed(3)
     plain = HSCAUNet(8, "guided", steps=(1, 1, 2, 1, 1), lone_near=5.0)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ONNX_ENGINES, colorful
+from hscaunet.photos import DataError
 from onnx import helper, numpy_helper
 
 from calibration import METHODS
@@ -24,7 +25,6 @@ from calibration.ranges import LEVELS, _Histograms, collect, load, save
 from calibration.search import rank, search
 from export.build import BuildOptions, build, load_graph
 from export.parity import main as parity
-from hscaunet.photos import DataError
 from runtime import Colorizer, Hint, ModelError
 from runtime.engines.tensorrt.library import open_library
 
@@ -509,8 +509,9 @@ def test_a_network_that_gives_nan_on_a_later_photo_is_refused(graph):
 
 
 def test_quality_is_that_of_the_evaluation(tiny_onnx, squares):
-    from hscaunet.evaluate import RuntimeMethod, measure
     from hscaunet.protocols import Protocol
+
+    from hscaunet.evaluate import RuntimeMethod, measure
 
     protocol = Protocol("zhang", 10)
     (case,) = cases(squares[:1], protocols=[protocol])

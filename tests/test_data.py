@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED_PHOTOS, colorful
-
 from hscaunet.augment import Augmentation
 from hscaunet.losses import picture_losses, psnr, published_loss, ssim
 from hscaunet.photos import DataError, PhotoBlock, center_square, load_photos, source_of
 from hscaunet.protocols import Protocol, parse_protocols
 from hscaunet.sampling import HintRecipe, dense_pixels, pack_input, paint_patches
+
 from hscaunet.tensors import lab_from_rgb, rgb_from_lab
 from runtime.hints import Hint, Hints
 from runtime.layout import NEUTRAL

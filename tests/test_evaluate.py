@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import colorful
+from hscaunet.floors import Grey, Grid, Kernel, Levin
+from hscaunet.protocols import Protocol
+from hscaunet.sampling import pack_input
 
 from hscaunet.evaluate import (
     color_difference,
@@ -16,9 +19,6 @@ from hscaunet.evaluate import (
     present,
     table,
 )
-from hscaunet.floors import Grey, Grid, Kernel, Levin
-from hscaunet.protocols import Protocol
-from hscaunet.sampling import pack_input
 from runtime.color import lab_from_rgb
 from runtime.layout import NEUTRAL
 

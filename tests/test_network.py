@@ -3,15 +3,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import stir
+from hscaunet.attention import ChannelAttention, SpatialAttention, shrink
+from hscaunet.diffusion import Diffusion
+from hscaunet.network import centred_hints
+from hscaunet.widen import widen
 from torch import nn
 
 from hscaunet import HintGrid, HSCAUNet
-from hscaunet.attention import ChannelAttention, SpatialAttention, shrink
 from hscaunet.checkpoints import load_checkpoint, save_training
-from hscaunet.diffusion import Diffusion
-from hscaunet.network import centred_hints
 from hscaunet.tensors import enlarge
-from hscaunet.widen import widen
 from runtime.layout import NEUTRAL
 
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import stir
-from torch import nn
-
 from hscaunet.backbone import CHANNELS, Backbone, find_backbone, read_backbone
-from hscaunet.checkpoints import load_checkpoint, save_release
 from hscaunet.diffusion import Diffusion
 from hscaunet.grid import HintGrid
 from hscaunet.network import HSCAUNet, centred_hints
 from hscaunet.prior import Prior
 from hscaunet.widen import widen
+from torch import nn
+
+from hscaunet.checkpoints import load_checkpoint, save_release
 from runtime.layout import NEUTRAL
 
 

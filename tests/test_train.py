@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import ROOT, run_python
-
-from hscaunet import train
 from hscaunet.backbone import find_backbone, read_backbone
-from hscaunet.checkpoints import load_checkpoint, load_training, save_release, save_training
 from hscaunet.network import HSCAUNet
 from hscaunet.recipes import RECIPES, learning_rate, step_seed
+
+from hscaunet import train
+from hscaunet.checkpoints import load_checkpoint, load_training, save_release, save_training
 from hscaunet.train import main
 
 

@@ -1,19 +1,16 @@
-"""What colorization reaches without any learning: the floors that a model must beat.
+"""What colorization reaches without any learning: the baselines that a model must beat.
 
 Each takes an input in the network's layout and returns ab in the network's layout, like a model.
 """
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.grid import HintGrid
-from hscaunet.network import HSCAUNet, centred_hints
+from hscaunet.evaluation.grid import BareGrid
 from runtime.layout import NEUTRAL
 
 
@@ -28,27 +25,18 @@ class Grey:
 
 
 class Grid:
-    """Interpolation of the hints along space and L, without a network.
+    """Interpolation of the hints along space and L; see `hscaunet.evaluation.grid`."""
 
-    Parameters
-    ----------
-    model : HSCAUNet, optional
-        Use what this network starts from, with the numbers that it learned for it. None is one
-        pass of the pyramid, unlearned and unsmoothed.
-    """
+    name = "grid"
 
-    def __init__(self, model: HSCAUNet | None = None) -> None:
-        self.name = "grid" if model is None else "interpolation"
-        self.grid = (
-            HintGrid(passes=1, smooth=False, diffuse=False)
-            if model is None
-            else copy.deepcopy(model.grid).cpu()
-        )
+    def __init__(self) -> None:
+        self.grid = BareGrid()
 
     @torch.inference_mode()
     def predict(self, x: Tensor) -> Tensor:
         """(N, 4, H, W) to (N, 2, H, W)."""
-        return self.grid(x[:, :1], *centred_hints(x)) + NEUTRAL
+        found: Tensor = self.grid(x[:, :1], (x[:, 1:3] - NEUTRAL) * x[:, 3:4], x[:, 3:4])
+        return found + NEUTRAL
 
 
 class Levin:
@@ -158,3 +146,12 @@ class Kernel:
         _, where, count = torch.unique(block, return_inverse=True, return_counts=True)
         sums = torch.zeros((known.shape[0], len(count))).index_add_(1, where, known)
         return sums / count
+
+
+BASELINES: dict[str, type[Grey | Levin | Kernel | Grid]] = {
+    "grey": Grey,
+    "levin": Levin,
+    "kernel": Kernel,
+    "grid": Grid,
+}
+"""By the names of the command line."""

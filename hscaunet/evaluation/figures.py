@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hscaunet.evaluate import Method
+    from hscaunet.evaluation.method import Method
+    from hscaunet.evaluation.objects import ObjectPhoto
 
 ANCHORS = {
     "Zhang et al. 2017, on 1000 ImageNet photos": (
@@ -28,7 +29,7 @@ ANCHORS = {
 }
 """Published PSNR (dB) by number of hints under the `zhang` protocol, measured on other photos."""
 
-_FLOORS = ("grey", "Levin 2004", "kernel", "grid", "interpolation")
+_FLOORS = ("grey", "Levin 2004", "kernel", "grid")
 SHEET_POINTS = 10
 """Hints (`zhang`) that a contact sheet shows."""
 
@@ -69,7 +70,7 @@ def plot_points(rows: Sequence[dict[str, Any]], path: Path) -> None:
     Parameters
     ----------
     rows : sequence of dict
-        Of `hscaunet.evaluate.evaluate`.
+        Of `hscaunet.evaluation.photos.evaluate`.
     path : Path
         PNG, JPEG, SVG or PDF, by its ending.
 
@@ -156,22 +157,13 @@ def contact_sheet(
     """
     import numpy as np
 
-    from hscaunet.evaluate import join, present
-    from hscaunet.photos import center_square
-    from hscaunet.protocols import Protocol
+    from hscaunet.data.photos import center_square
+    from hscaunet.evaluation.metrics import join, present
+    from hscaunet.evaluation.protocols import Protocol
     from runtime.layout import denormalize_ab
 
-    plt = open_matplotlib()
-    titles = ["grey", "no hints", f"{SHEET_POINTS} hints", "output", "photo"]
-    side = 1.9
-    figure, axes = plt.subplots(
-        len(photos),
-        len(titles),
-        figsize=(side * len(titles), side * len(photos) + 0.3),
-        squeeze=False,
-        gridspec_kw={"wspace": 0.02, "hspace": 0.02},
-    )
-    for line, (i, rgb) in zip(axes, photos.items(), strict=True):
+    lines = []
+    for i, rgb in photos.items():
         protocol = Protocol("zhang", SHEET_POINTS)
         square = center_square(rgb, protocol.size)
         L, x = present(protocol, square, i, seed)
@@ -179,14 +171,73 @@ def contact_sheet(
         hint = np.moveaxis(denormalize_ab(x[0, 1:3]).numpy(), 0, -1)
         clicks = _with_hints(L[0, 0].numpy(), hint, (x[0, 3] > 0).numpy())
         grey = join(L, 0 * x[:, 1:3] + x.new_tensor(128 / 255))
-        for axis, picture in zip(
-            line, (grey, alone, clicks, join(L, method.predict(x)), square), strict=True
-        ):
+        lines.append([grey, alone, clicks, join(L, method.predict(x)), square])
+    _draw_sheet(["grey", "no hints", f"{SHEET_POINTS} hints", "output", "photo"], lines, path)
+
+
+def objects_sheet(
+    method: Method, photos: Sequence[ObjectPhoto], path: Path, *, count: int = 12, seed: int = 0
+) -> None:
+    """Things with one click: grey with the click, without hints, the output, the truth.
+
+    Two cases stand beside each other; every other one has its thing's colour turned.
+
+    Parameters
+    ----------
+    method : Method
+    photos : sequence of ObjectPhoto
+    path : Path
+        PNG or JPEG, by its ending.
+    count : int
+        Cases, from photos evenly chosen.
+    seed : int
+        See `hscaunet.evaluation.objects.cases`.
+    """
+    import numpy as np
+
+    from hscaunet.evaluation.metrics import join
+    from hscaunet.evaluation.objects import TASKS, cases, predict_alone
+    from runtime.layout import denormalize_ab, normalize_ab
+
+    shown: list[list[NDArray[np.uint8]]] = []
+    step = max(1, len(photos) // (count + count // 4 + 1))  # some have no thing to click
+    for number in range(0, len(photos), step):
+        photo, L = photos[number], photos[number].lab[:, :1]
+        guess = predict_alone(method, photo)
+        task = TASKS[len(shown) % 2]
+        case = next((c for c in cases(photo, number, guess, seed) if c.task == task), None)
+        if case is None or len(shown) == count:
+            continue
+        x = case.inputs[1]
+        hint = np.moveaxis(denormalize_ab(x[0, 1:3]).numpy(), 0, -1)
+        clicks = _with_hints(L[0, 0].numpy(), hint, (x[0, 3] > 0).numpy())
+        output = join(L, method.predict(x))
+        truth = join(L, normalize_ab(case.truth))
+        shown.append([clicks, join(L, normalize_ab(guess)), output, truth])
+    lines = [sum(shown[i : i + 2], []) for i in range(0, len(shown) - 1, 2)]
+    _draw_sheet(["one click", "no hints", "output", "truth"] * 2, lines, path)
+
+
+def _draw_sheet(
+    titles: Sequence[str], lines: Sequence[Sequence[NDArray[np.uint8]]], path: Path
+) -> None:
+    """Pictures in rows and columns, titles above."""
+    plt = open_matplotlib()
+    side = 1.9
+    figure, axes = plt.subplots(
+        len(lines),
+        len(titles),
+        figsize=(side * len(titles), side * len(lines) + 0.3),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.02, "hspace": 0.02},
+    )
+    for row, pictures in zip(axes, lines, strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, interpolation="lanczos")
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    edge = 0.3 / (side * len(photos) + 0.3)
+    edge = 0.3 / (side * len(lines) + 0.3)
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - edge)
     write_figure(figure, path, 135)
     plt.close(figure)

@@ -64,7 +64,6 @@ def compare(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, floa
 
 def _mean_ciede2000(ours: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
 
-
     return float(ciede2000(*(lab_from_rgb(np.ascontiguousarray(p)) for p in (ours, truth))).mean())
 
 

@@ -206,7 +206,7 @@ def evaluate_objects(
         }
         bar = tqdm(photos, desc=f"{method.name}, objects", disable=None, leave=False)
         for number, photo in enumerate(bar):
-            guess = _predict(method, _input(photo.lab[:, :1], photo.lab[:, 1:], np.empty((0, 2), int)))
+            guess = predict_alone(method, photo)
             for case in cases(photo, number, guess, seed):
                 for k, x in case.inputs.items():
                     figures = score(case, guess, _predict(method, x))
@@ -218,9 +218,23 @@ def evaluate_objects(
     return rows
 
 
+def predict_alone(method: Method, photo: ObjectPhoto) -> Tensor:
+    """What a method makes of a photo without hints: ab in Lab units, (1, 2, 256, 256)."""
+    nowhere = np.empty((0, 2), np.int64)
+    return _predict(method, _input(photo.lab[:, :1], photo.lab[:, 1:], nowhere))
+
+
 def _predict(method: Method, x: Tensor) -> Tensor:
     ab: Tensor = denormalize_ab(method.predict(x))
     return ab
+
+
+def label(task: str, k: int) -> str:
+    """Such as "objects true k=1"."""
+    return f"objects {task} k={k}"
+
+
+LABELS = [label(task, k) for task in TASKS for k in CLICKS]
 
 
 def _summary(name: str, task: str, k: int, things: list[dict[str, Any]]) -> dict[str, Any]:
@@ -229,7 +243,7 @@ def _summary(name: str, task: str, k: int, things: list[dict[str, Any]]) -> dict
 
     return {
         "method": name,
-        "protocol": f"objects {task} k={k}",
+        "protocol": label(task, k),
         "cases": len(things),
         "took": middle("took"),
         "spill": middle("spill"),

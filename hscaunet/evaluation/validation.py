@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hscaunet.evaluation.method import TorchMethod
-from hscaunet.evaluation.protocols import Protocol
 from hscaunet.evaluation.photos import evaluate
+from hscaunet.evaluation.protocols import Protocol
 from hscaunet.model import build_network
 
 PROTOCOLS = (Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0))

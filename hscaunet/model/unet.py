@@ -126,7 +126,9 @@ class HintUNet(nn.Module):
         hint = torch.cat([on, said / count.clamp_min(1)], 1).to(kind)
         around = torch.cat([(count + 1).log(), 30 * F.avg_pool2d(on, 17, 1, 8)], 1)
         x1 = self.inc(
-            torch.cat([photo.quarter, hint, *(t.to(kind) for t in (photo.guess, around, spread))], 1)
+            torch.cat(
+                [photo.quarter, hint, *(t.to(kind) for t in (photo.guess, around, spread))], 1
+            )
         )
         mean = torch.cat([count, said], 1).sum((2, 3), keepdim=True)
         number, mean = mean[:, :1], mean[:, 1:] / mean[:, :1].clamp_min(1)

@@ -95,9 +95,7 @@ class Drawer:
         return Batch(x, ab, ab, (~turned).float(), x[:0, :1], x[:0, 0, 0, 0])
 
     def _clicked(self, window: int, chance: torch.Generator) -> Batch:
-        rgb, labels = self.photos.draw(
-            self.clicked, self.options.size, window, chance, things=True
-        )
+        rgb, labels = self.photos.draw(self.clicked, self.options.size, window, chance, things=True)
         lab = lab_from_rgb(rgb)
         clicked = click(lab, labels, self.options.repaint_share, chance)
         x = pack_input(lab[:, :1], clicked.hint, clicked.mask)

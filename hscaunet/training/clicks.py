@@ -92,7 +92,9 @@ def choose_things(labels: Tensor, chance: torch.Generator) -> Tensor:
     first = torch.multinomial(weight, 1, generator=chance)
     rest = weight.scatter(1, first, 0.0)
     lonely = rest.sum(1, keepdim=True) <= 0
-    second = torch.multinomial(torch.where(lonely, torch.ones_like(rest), rest), 1, generator=chance)
+    second = torch.multinomial(
+        torch.where(lonely, torch.ones_like(rest), rest), 1, generator=chance
+    )
     there = [labels == first[:, :, None], (labels == second[:, :, None]) & ~lonely[:, :, None]]
     return torch.stack(there, 1)
 

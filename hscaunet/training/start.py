@@ -124,7 +124,9 @@ def open_place(name: str, threads: int | None = None) -> Place:
     return Place(device, rank, world)
 
 
-def find_state(folder: Path, resume: bool | str | None) -> tuple[dict[str, Any] | None, Path | None]:
+def find_state(
+    folder: Path, resume: bool | str | None
+) -> tuple[dict[str, Any] | None, Path | None]:
     """The newest checkpoint that can be read and its file, if this is to go on from one.
 
     Parameters
