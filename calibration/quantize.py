@@ -2,7 +2,7 @@
 
 One file for every engine: S8 and symmetric, weights by channel and stored as 8 bits, no quantized
 bias (TensorRT refuses it), opset 20. Attention, the convolution that sees the hints, the
-interpolation, most of the prior and the last convolution stay in float.
+interpolation, most of the backbone and the last convolution stay in float.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     import onnx
 
 OP_TYPES = ["Conv", "ConvTranspose"]
-FLOAT_FIRST = ("inc.double_conv.0.weight",)
+FLOAT_FIRST = ("inc.double_conv.0.weight", "unet.inc.0.0.weight")
 """Weights of convolutions that see the hints themselves: almost all zero, and each one matters."""
 
 
-_MAY = re.compile(r"double_conv|prior\.backbone\.blocks\.1[1-5]\.(expand|project)\.")
+_MAY = re.compile(
+    r"double_conv|unet\.(down|up)\d\.conv|unet\.inc|photo\.(join|fine)"
+    r"|photo\.backbone\.blocks\.1[1-5]\.(expand|project)\."
+)
 
 
 class CalibrationError(ColorizationError):
@@ -36,9 +39,9 @@ class CalibrationError(ColorizationError):
 def candidates(proto: onnx.ModelProto) -> dict[str, str]:
     """Convolutions that may compute in 8 bits: the name of each node, and of its weight.
 
-    The double convolutions of the U-Net but the very first, its transposed convolutions, and the
-    dense ones of the prior's backbone from 1/16 to 1/32 of the size, which hold two thirds of its
-    numbers.
+    Those of 3x3 in the U-Net but the very first, its transposed ones (published form), those that
+    bring the photo's features together, and the dense ones of its backbone from 1/16 to 1/32 of
+    the size, which hold two thirds of its numbers.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
             ) from None
         finally:
             root.setLevel(level)
-    # What stays in float, most of it the prior's, would be two thirds of the file.
+    # What stays in float, most of it the backbone's, would be two thirds of the file.
     taken = {node.input[1] for node in made.graph.node if node.op_type in OP_TYPES}
     store_half(made, taken, exact=True)
     del made.metadata_props[:]

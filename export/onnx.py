@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
     import torch
-    from hscaunet.network import HSCAUNet
     from numpy.typing import NDArray
+
+    from hscaunet.model import Network
 
 OPSET = 20  # static quantization in ONNX Runtime wants at most 20
 TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3}
@@ -46,43 +47,14 @@ class Check:
     mean: float
 
 
-def fold(model: HSCAUNet) -> HSCAUNet:
-    """A copy whose BatchNorms are folded into the convolutions before them."""
-    import copy
-
-    import torch
-    from torch import nn
-    from torch.nn.utils import fuse_conv_bn_eval
-
-    from hscaunet.checkpoints import normalize_batchnorm
-
-    model = copy.deepcopy(model).eval()
-    for module in list(model.modules()):
-        if not isinstance(module, nn.Sequential):
-            continue
-        for i in range(len(module) - 1):
-            conv, norm = module[i], module[i + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[i] = fuse_conv_bn_eval(conv, norm)
-                module[i + 1] = nn.Identity()
-    prior = model.prior
-    if prior is not None:  # here the BatchNorm of a sum, and enlarging keeps factors as they are
-        norm = prior.join[0]
-        normalize_batchnorm(prior.joined, norm)
-        with torch.no_grad():  # what is left of it adds, and multiplies by one
-            prior.joined[0].bias.add_(norm.bias - norm.running_mean)
-        prior.join[0] = nn.Identity()
-    return model
-
-
 def build_onnx(
-    model: HSCAUNet, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
+    model: Network, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
 ) -> onnx.ModelProto:
     """Export a network to an ONNX model in memory.
 
     Parameters
     ----------
-    model : HSCAUNet
+    model : HSCAUNet or PublishedNet
     precision : {"fp32", "fp16"}
         What the graph computes in; input and output are fp32 either way.
     weights : {"fp32", "fp16"}
@@ -98,6 +70,8 @@ def build_onnx(
     """
     import torch
     from torch.export import Dim
+
+    from hscaunet.model.folding import fold
 
     example = (torch.zeros(2, 4, 64, 96),)
     shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
@@ -280,7 +254,7 @@ def feeds(proto: onnx.ModelProto) -> list[dict[str, NDArray[np.generic]]]:
     return [{name: np.ascontiguousarray(x)} for x in check_inputs().values()]
 
 
-def measure(proto: onnx.ModelProto, model: HSCAUNet) -> list[Check]:
+def measure(proto: onnx.ModelProto, model: Network) -> list[Check]:
     """Run an exported model in ONNX Runtime beside the PyTorch network.
 
     Returns

@@ -26,10 +26,10 @@ from runtime.layout import INTERFACES, PIPELINE, denormalize_ab, input_dimension
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hscaunet.network import HSCAUNet
     from numpy.typing import NDArray
 
     from export.onnx import Check
+    from hscaunet.model import Network
     from runtime.hints import Hints
 
 *INPUTS, OUTPUT = INTERFACES[PIPELINE]
@@ -194,7 +194,7 @@ class After(nn.Module):
 
 
 def build_pipeline(
-    model: HSCAUNet, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
+    model: Network, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
 ) -> Any:
     """Export a pipeline to an ONNX model in memory; see `export.onnx.build_onnx`.
 
@@ -316,7 +316,7 @@ def feeds() -> list[dict[str, NDArray[np.generic]]]:
 
 
 def measure_pipeline(
-    proto: Any, model: HSCAUNet, tolerance: float, report: Callable[[Check], None] | None = None
+    proto: Any, model: Network, tolerance: float, report: Callable[[Check], None] | None = None
 ) -> list[Check]:
     """Run a pipeline in ONNX Runtime beside what `runtime.Colorizer` does with the same network.
 
@@ -354,7 +354,7 @@ def measure_pipeline(
     return rows
 
 
-def _colorize(model: HSCAUNet, photo: NDArray[np.uint8], hints: Hints) -> NDArray[np.uint8]:
+def _colorize(model: Network, photo: NDArray[np.uint8], hints: Hints) -> NDArray[np.uint8]:
     """What `runtime.Colorizer` does, with the network in PyTorch for an engine."""
     from runtime.layout import network_size, pack_input
     from runtime.picture import Picture

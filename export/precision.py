@@ -25,11 +25,9 @@ HEADROOM = 4.0
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
-# Weights by which the first and the last convolution of the U-Net are found in any export.
-_FIRST, _LAST = "inc.double_conv.0.weight", "outc.conv.weight"
-
-# What stands between two convolutions of the prior: in half precision where all its values are.
-_BETWEEN = {"Add", "Clip", "Pad", "Relu"}
+# What stands between two convolutions: in half precision where all its values are.
+_BETWEEN = {"Add", "Clip", "Concat", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu"}
+_BETWEEN |= {"Resize", "Sigmoid", "Slice"}
 
 # Of these only the first input holds values; the others are sizes and scales of fixed types.
 _ONE_VALUE = {"Resize", "Slice", "Expand", "Reshape"}
@@ -124,10 +122,11 @@ def _settle_nodes(proto: onnx.ModelProto) -> None:
 
 
 def half_nodes(proto: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that half precision serves: the U-Net, all convolutions, what joins them.
+    """Names of the nodes that half precision serves: the network's convolutions, what joins them.
 
-    What leads to the U-Net stays in float: Lab, the interpolation's sums over hints, quotients and
-    variances. So does what follows: the sum with the interpolation, and Lab again.
+    The rest stays in float: Lab, the interpolation's sums over hints, quotients, comparisons of
+    places. A convolution is the network's if it has trained weights; what stands between them is
+    half where all that goes into it is.
 
     Raises
     ------
@@ -135,30 +134,17 @@ def half_nodes(proto: onnx.ModelProto) -> set[str]:
         If the graph does not hold the network of this project.
     """
     makers = {name: node for node in proto.graph.node for name in node.output}
-
-    def with_weight(name: str) -> onnx.NodeProto:
-        for node in proto.graph.node:
-            # In a pipeline the network is a part, and its name stands before.
-            if any(f".{tensor}".endswith(f".{name}") for tensor in node.input):
-                return node
+    trained = {t.name for t in proto.graph.initializer if t.name.endswith(".weight")}
+    half = {
+        node.name
+        for node in proto.graph.node
+        if node.op_type in CONVOLUTIONS and node.input[1] in trained
+    }
+    if not half:
         raise ModelError(
-            f"The graph has no convolution with the weight {name}; export it with "
+            "The graph has no convolution with trained weights; export it with "
             "python -m export.onnx."
         )
-
-    def leading_to(node: onnx.NodeProto) -> set[str]:
-        found: set[str] = set()
-        todo = [node]
-        while todo:
-            one = todo.pop()
-            if one.name not in found:
-                found.add(one.name)
-                todo += [makers[name] for name in one.input if name in makers]
-        return found
-
-    first, last = with_weight(_FIRST), with_weight(_LAST)
-    unet = leading_to(last) - leading_to(first) | {first.name}
-    half = unet | {node.name for node in proto.graph.node if node.op_type in CONVOLUTIONS}
     for node in proto.graph.node:  # in the order of the data
         sources = [makers[name] for name in node.input if name in makers]
         if node.op_type in _BETWEEN and sources and all(s.name in half for s in sources):

@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--photos", type=int, metavar="N", help="use the first N")
     add("--protocols", nargs="+", choices=("published", "zhang", "icolorit", _OBJECTS),
         default=["published", "zhang", "icolorit"],
-        help="how hints are given; objects (1, 3 and 5 clicks on things) stands by itself")  # fmt: skip
+        help="how hints are given; objects, 1, 3 and 5 clicks on things, by itself")  # fmt: skip
     add("--points", nargs="+", type=int, default=[0, 1, 10, 100], metavar="N",
         help="numbers of hints for zhang and icolorit")  # fmt: skip
     add("--floors", nargs="*", choices=FLOORS, default=list(FLOORS),

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="PATH", help="folders or tar files of photos")
     add("--things", nargs="+", default=[], metavar="PATH", help="folders or tar files of label "
-        "maps (python -m hscaunet.segment makes them); of two for one photo the first counts")  # fmt: skip
+        "maps (see python -m hscaunet.segment); of two for one photo the first counts")  # fmt: skip
     add("--out", required=True, type=Path, metavar="DIR", help="folder for checkpoints and log")
     add("--val", metavar="PATH", help="folder or tar file of validation photos")
     add("--val-photos", type=int, default=48, metavar="N", help="how many of them to use (48)")

@@ -214,7 +214,7 @@ def objects_sheet(
         output = join(L, method.predict(x))
         truth = join(L, normalize_ab(case.truth))
         shown.append([clicks, join(L, normalize_ab(guess)), output, truth])
-    lines = [sum(shown[i : i + 2], []) for i in range(0, len(shown) - 1, 2)]
+    lines = [[*shown[i], *shown[i + 1]] for i in range(0, len(shown) - 1, 2)]
     _draw_sheet(["one click", "no hints", "output", "truth"] * 2, lines, path)
 
 

@@ -1,4 +1,4 @@
-"""Interpolation of colour hints along space and L, unlearned: what a grid reaches without a network.
+"""Unlearned interpolation of colour hints along space and L: what a grid reaches by itself.
 
 A bilateral pyramid (after Chen, Paris, Durand 2007, "Real-time edge-aware image processing with
 the bilateral grid"): hints are splatted into cells of space and bins of L, spread to neighbouring

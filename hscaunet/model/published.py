@@ -1,4 +1,4 @@
-"""The published HSCAU-Net (2022): a U-Net whose skips are gated by hint, spatial and channel attention.
+"""The published HSCAU-Net (2022): a U-Net with hint, spatial and channel attention on its skips.
 
 It predicts ab from nothing. State-dict names follow the authors' checkpoint.
 """

@@ -125,11 +125,8 @@ class HintUNet(nn.Module):
         on = (count > 0).to(count.dtype)
         hint = torch.cat([on, said / count.clamp_min(1)], 1).to(kind)
         around = torch.cat([(count + 1).log(), 30 * F.avg_pool2d(on, 17, 1, 8)], 1)
-        x1 = self.inc(
-            torch.cat(
-                [photo.quarter, hint, *(t.to(kind) for t in (photo.guess, around, spread))], 1
-            )
-        )
+        known = torch.cat([photo.guess, around, spread], 1).to(kind)
+        x1 = self.inc(torch.cat([photo.quarter, hint, known], 1))
         mean = torch.cat([count, said], 1).sum((2, 3), keepdim=True)
         number, mean = mean[:, :1], mean[:, 1:] / mean[:, :1].clamp_min(1)
         whole = torch.cat([(number + 1).log() / 8, mean], 1).expand(-1, -1, *seen.shape[2:])

@@ -92,16 +92,15 @@ def choose_things(labels: Tensor, chance: torch.Generator) -> Tensor:
     first = torch.multinomial(weight, 1, generator=chance)
     rest = weight.scatter(1, first, 0.0)
     lonely = rest.sum(1, keepdim=True) <= 0
-    second = torch.multinomial(
-        torch.where(lonely, torch.ones_like(rest), rest), 1, generator=chance
-    )
+    rest = torch.where(lonely, torch.ones_like(rest), rest)
+    second = torch.multinomial(rest, 1, generator=chance)
     there = [labels == first[:, :, None], (labels == second[:, :, None]) & ~lonely[:, :, None]]
     return torch.stack(there, 1)
 
 
 def _places(things: Tensor, two: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
     """Columns and rows of `MOST` clicks, (N, MOST) each; every other one on the second thing."""
-    n, _, height, width = things.shape
+    width = things.shape[3]
     side = 2 * _MARGIN + 1
     inner = 1 - F.max_pool2d(1 - things.float(), side, 1, _MARGIN)
     wide = inner.sum((2, 3), keepdim=True) >= side**2

@@ -114,7 +114,8 @@ def open_place(name: str, threads: int | None = None) -> Place:
         own = int(os.environ.get("LOCAL_RANK", 0)) if world > 1 else device.index or 0
         device = torch.device("cuda", own)
         torch.cuda.set_device(device)
-        # What is not in bf16 needs all of fp32: places are compared by differences of large numbers.
+        # What is not in bf16 needs all of fp32: places are compared by differences of large
+        # numbers.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     if world > 1:
