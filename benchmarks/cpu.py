@@ -335,7 +335,7 @@ def ratios(model: Path, held: dict[str, int], repeats: int) -> dict[str, dict[st
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Bars of the medians, a panel for each model and size."""
-    from hscaunet.figures import open_matplotlib, write_figure
+    from hscaunet.evaluation.figures import open_matplotlib, write_figure
 
     plt = open_matplotlib()
     models = list(report["models"])

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hscaunet.photos import center_square, load_photos
-from hscaunet.protocols import parse_protocols
 from torch import Tensor
 
 from hscaunet.checkpoints import load_checkpoint
-from hscaunet.evaluate import TorchMethod, compare, join, present
+from hscaunet.data.photos import center_square, load_photos
+from hscaunet.evaluation.method import TorchMethod
+from hscaunet.evaluation.metrics import compare, join, present
+from hscaunet.evaluation.protocols import parse_protocols
 from hscaunet.weights import bundled_weights
 from runtime.color import lab_from_rgb
 from runtime.layout import normalize_ab

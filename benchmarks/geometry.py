@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from hscaunet.losses import psnr, ssim
-from hscaunet.photos import load_photos
 
+from hscaunet.data.photos import load_photos
+from hscaunet.similarity import psnr, ssim
 from runtime import Colorizer, Hint, Hints
 from runtime.color import L_from_rgb, lab_from_rgb, rgb_from_lab
 from runtime.layout import NEUTRAL, pack_input

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hscaunet.photos import center_square, load_photos
-from hscaunet.sampling import HintRecipe, pack_input
 from numpy.typing import NDArray
 
+from hscaunet.data.hints import pack_input
+from hscaunet.data.photos import center_square, load_photos
+from hscaunet.training.everywhere import HintRecipe
 from runtime.color import lab_from_rgb
 from runtime.images import read_image
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hscaunet.photos import center_square, load_photos
-from hscaunet.protocols import Protocol
 from numpy.typing import NDArray
 
-from hscaunet.evaluate import color_difference, compare, join, present
+from hscaunet.data.photos import center_square, load_photos
+from hscaunet.evaluation.metrics import color_difference, compare, join, present
+from hscaunet.evaluation.protocols import Protocol
 
 if TYPE_CHECKING:
     import onnx

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from hscaunet.photos import DataError
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 from onnxruntime.quantization.calibrate import HistogramCollector, entropy
 from onnxruntime.quantization.quant_utils import smooth_distribution
 
 from calibration import METHODS
+from hscaunet.data.photos import DataError
 from runtime.errors import ColorizationError, ModelError, first_line
 from runtime.files import read_limited, write_atomically
 

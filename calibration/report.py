@@ -198,7 +198,7 @@ def table(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """PSNR lost by protocol, and milliseconds by engine."""
-    from hscaunet.figures import open_matplotlib, write_figure
+    from hscaunet.evaluation.figures import open_matplotlib, write_figure
 
     plt = open_matplotlib()
     names = [f["name"] for f in report["files"]]
@@ -292,7 +292,7 @@ def _run(args: argparse.Namespace) -> None:
                 f"{output} must end in {suffix} and lie in a folder that exists."
             )
     if args.plot:
-        from hscaunet.figures import open_matplotlib
+        from hscaunet.evaluation.figures import open_matplotlib
 
         open_matplotlib()  # missing, it is said now and not after all the work
     squares = load_squares(args.data, args.photos)

@@ -47,7 +47,7 @@ class Side:
     """
 
     def __init__(self, text: str, device: str = "auto", cuda: str = "auto") -> None:
-        from hscaunet.evaluate import TorchMethod, open_model
+        from hscaunet.evaluation.method import TorchMethod, open_model
         from runtime.colorizer import Colorizer
         from runtime.engines import is_engine
 
@@ -123,11 +123,11 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
     """Group, L, input, and the true picture if there is one."""
     import numpy as np
     import torch
-    from hscaunet.photos import center_square, load_photos
-    from hscaunet.protocols import Protocol
 
     from export.onnx import check_inputs
-    from hscaunet.evaluate import present
+    from hscaunet.data.photos import center_square, load_photos
+    from hscaunet.evaluation.metrics import present
+    from hscaunet.evaluation.protocols import Protocol
     from runtime.images import read_image
 
     for name, given in check_inputs().items():
@@ -162,7 +162,7 @@ def compare_sides(
     """
     from tqdm import tqdm
 
-    from hscaunet.evaluate import compare, join
+    from hscaunet.evaluation.metrics import compare, join
 
     groups: dict[str, list[dict[str, Any]]] = {}
     for group, L, x, truth in tqdm(

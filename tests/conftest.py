@@ -53,32 +53,39 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training state of a guided network of width 8 whose every part does something."""
+TINY = {"form": "guided", "widths": [8, 12, 16, 16], "heads": 2, "depth": 4}
+"""The smallest guided network; most of it is the classifier's features."""
+
+
+def tiny_network(seed: int = 3):  # type: ignore[no-untyped-def]
+    """A guided network whose every part does something."""
     import torch
-    from hscaunet.network import HSCAUNet
     from torch import nn
 
-    from hscaunet.checkpoints import save_training
+    from hscaunet import build_network
 
-    torch.manual_seed(3)
-    plain = HSCAUNet(8, "guided", steps=(1, 1, 2, 1, 1), lone_near=5.0)
-    stir(plain)
-    nn.init.normal_(plain.outc.conv.weight, std=0.02)
-    model = HSCAUNet(**{**plain.config, "show_prior": True}).eval()  # type: ignore[arg-type]
-    model.adopt(plain)
-    nn.init.normal_(model.inc.double_conv[0].weight[:, -16:], std=0.02)
+    torch.manual_seed(seed)
+    model = build_network(TINY)
+    stir(model)
+    nn.init.normal_(model.photo.guess4.weight, std=0.02)
+    nn.init.normal_(model.photo.guess8.weight, std=0.02)
+    nn.init.normal_(model.unet.outc.weight, std=0.05)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training state of a tiny guided network."""
+    from dataclasses import asdict
+
+    from hscaunet.checkpoints import save_training
+    from hscaunet.training.options import Options
+
+    model = tiny_network()
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
-    save_training(
-        path,
-        {
-            "config": model.config,
-            "ema": model.state_dict(),
-            "seen": 7,
-            "recipe": {"name": "clicks"},
-        },
-    )
+    recipe = asdict(Options(widths=tuple(TINY["widths"])))
+    state = {"config": model.config, "ema": model.state_dict(), "seen": 7, "recipe": recipe}
+    save_training(path, state)
     return path
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ONNX_ENGINES, colorful
-from hscaunet.photos import DataError
 from onnx import helper, numpy_helper
 
 from calibration import METHODS
@@ -25,6 +24,7 @@ from calibration.ranges import LEVELS, _Histograms, collect, load, save
 from calibration.search import rank, search
 from export.build import BuildOptions, build, load_graph
 from export.parity import main as parity
+from hscaunet.data.photos import DataError
 from runtime import Colorizer, Hint, ModelError
 from runtime.engines.tensorrt.library import open_library
 
@@ -509,9 +509,9 @@ def test_a_network_that_gives_nan_on_a_later_photo_is_refused(graph):
 
 
 def test_quality_is_that_of_the_evaluation(tiny_onnx, squares):
-    from hscaunet.protocols import Protocol
-
-    from hscaunet.evaluate import RuntimeMethod, measure
+    from hscaunet.evaluation.method import RuntimeMethod
+    from hscaunet.evaluation.photos import measure
+    from hscaunet.evaluation.protocols import Protocol
 
     protocol = Protocol("zhang", 10)
     (case,) = cases(squares[:1], protocols=[protocol])

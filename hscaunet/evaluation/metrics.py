@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hscaunet.data.hints import pack_input
 from hscaunet.evaluation.protocols import Protocol
-from hscaunet.training.losses import psnr, ssim
+from hscaunet.similarity import psnr, ssim
 from runtime.color import lab_from_rgb, rgb_from_lab
 from runtime.layout import denormalize_ab
 from runtime.report import ciede2000

@@ -77,23 +77,25 @@ def double(x: Tensor, like: Tensor) -> Tensor:
     return enlarge(x, 2)[..., : like.shape[2], : like.shape[3]]
 
 
-def paint(coefficients: Tensor, L: Tensor, mean_L: Tensor) -> Tensor:
-    """Colours at full size, each cell's a linear function of L.
+def paint(coefficients: Tensor, L: Tensor, mean_L: Tensor, cell: int = CELL) -> Tensor:
+    """Colours on a finer grid, each cell's a linear function of L.
 
     Parameters
     ----------
-    coefficients : Tensor, shape (N, 4, H / 4, W / 4)
+    coefficients : Tensor, shape (N, 4, H / cell, W / cell)
         ab at a cell's mean L, and how ab changes with L there; both scaled by `GAIN`.
     L : Tensor, shape (N, 1, H, W)
         0..1.
-    mean_L : Tensor, shape (N, 1, H / 4, W / 4)
+    mean_L : Tensor, shape (N, 1, H / cell, W / cell)
+    cell : int
+        Side of a cell.
 
     Returns
     -------
     Tensor, shape (N, 2, H, W)
         Scaled by `GAIN`.
     """
-    level, slope, mean = enlarge(torch.cat([coefficients, mean_L], 1), CELL).split([2, 2, 1], 1)
+    level, slope, mean = enlarge(torch.cat([coefficients, mean_L], 1), cell).split([2, 2, 1], 1)
     return level + _SLOPE * slope * (L - mean)
 
 
@@ -102,6 +104,6 @@ def slope_of(change: Tensor, step: float) -> Tensor:
     return change / (step * _SLOPE)
 
 
-def cell_sums(planes: Tensor) -> Tensor:
-    """Sums over each cell: (N, C, H, W) to (N, C, H / 4, W / 4)."""
-    return F.avg_pool2d(planes, CELL) * CELL**2
+def cell_sums(planes: Tensor, cell: int = CELL) -> Tensor:
+    """Sums over each cell: (N, C, H, W) to (N, C, H / cell, W / cell)."""
+    return F.avg_pool2d(planes, cell) * cell**2

@@ -1,7 +1,7 @@
 """HSCAU-Net made for clicks: a photo's guess, and a U-Net that says where hints change it.
 
-All of it works in cells of 4 pixels. `look` is what depends on the photo alone, `answer` what
-depends on the hints; `forward` is one after the other.
+All but the last step works in cells of 4 pixels. `look` is what depends on the photo alone,
+`answer` what depends on the hints; `forward` is one after the other.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from hscaunet.model.affinity import Affinity
 from hscaunet.model.blocks import CELL, GAIN, cell_sums, paint
+from hscaunet.model.detail import CELL as FINE
+from hscaunet.model.detail import Detail
 from hscaunet.model.interpolation import Interpolation
 from hscaunet.model.photo import Photo, PhotoEncoder
 from hscaunet.model.sizes import check_size
 from hscaunet.model.unet import HintUNet
+from hscaunet.tensors import enlarge
 from runtime.layout import NEUTRAL
 
 WIDTHS = (48, 96, 160, 192)
@@ -55,6 +58,7 @@ class HSCAUNet(nn.Module):
         self.interpolation = Interpolation()
         self.unet = HintUNet(widths, heads)
         self.touch_up = Interpolation(levels=2, whole=False)
+        self.detail = Detail(widths[0])
 
     @property
     def config(self) -> dict[str, object]:
@@ -106,12 +110,17 @@ class HSCAUNet(nn.Module):
             carried, seen = self.affinity(
                 photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
             )
-        change, reach = self.unet(photo, count, said, spread, carried, seen)
+        change, reach, features = self.unet(photo, count, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
             coefficients = photo.guess + change
-            told = paint(coefficients, L, mean_L)
             # What a hint's own pixels still lack, to the cells beside it.
-            lacks = cell_sums(own - told * mask)
-            coefficients = coefficients + reach * self.touch_up(mean_L, hint_L, count, lacks)
-            told = paint(coefficients, L, mean_L)
+            lacks = cell_sums(own - paint(coefficients, L, mean_L) * mask, FINE)
+            given = 4 * F.avg_pool2d(lacks, 2)
+            coefficients = coefficients + reach * self.touch_up(mean_L, hint_L, count, given)
+            fine_L, slope = F.avg_pool2d(L, FINE), enlarge(coefficients[:, 2:], FINE)
+            told = paint(coefficients, fine_L, mean_L, CELL // FINE)
+            count = cell_sums(mask, FINE)
+        detail = self.detail(features, L, told, count, lacks)
+        with torch.autocast(x.device.type, enabled=False):
+            told = paint(torch.cat([told, slope], 1) + detail, L, fine_L, FINE)
         return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL

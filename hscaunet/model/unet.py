@@ -15,6 +15,11 @@ _NEAR = 6  # planes at 1/4 beside that: the guess (4), how many pixels, how many
 _TWICE = 8.0  # three gates of one half, which an untrained sigmoid is, leave a skip as it was
 
 
+def _mean_around(x: Tensor) -> Tensor:
+    """Mean over 17x17 cells, 0 beyond the edge: down and across one after the other."""
+    return F.avg_pool2d(F.avg_pool2d(x, (17, 1), 1, (8, 0)), (1, 17), 1, (0, 8))
+
+
 class Gate(nn.Module):
     """A skip connection times its spatial, channel and hint attention."""
 
@@ -100,7 +105,7 @@ class HintUNet(nn.Module):
         spread: Tensor,
         carried: Tensor,
         seen: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Weigh what the hints say.
 
         Parameters
@@ -120,11 +125,13 @@ class HintUNet(nn.Module):
             Of the guess's coefficients.
         reach : Tensor, shape (N, 1, h, w)
             How far a hint's colour may go to the cells beside it, 0..1.
+        features : Tensor, shape (N, widths[0], h, w)
+            What it knows of the places.
         """
         kind = photo.quarter.dtype
         on = (count > 0).to(count.dtype)
         hint = torch.cat([on, said / count.clamp_min(1)], 1).to(kind)
-        around = torch.cat([(count + 1).log(), 30 * F.avg_pool2d(on, 17, 1, 8)], 1)
+        around = torch.cat([(count + 1).log(), 30 * _mean_around(on)], 1)
         known = torch.cat([photo.guess, around, spread], 1).to(kind)
         x1 = self.inc(torch.cat([photo.quarter, hint, known], 1))
         mean = torch.cat([count, said], 1).sum((2, 3), keepdim=True)
@@ -137,8 +144,9 @@ class HintUNet(nn.Module):
         y = self.down3(x3, photo.last)
         y = self.up3(y, x3, quarter)
         y = self.up2(y, x2, half)
-        given = self.outc(self.up1(y, x1, hint)).float()
-        return self._change(given, spread, carried), given[:, 5:6].sigmoid()
+        features = self.up1(y, x1, hint)
+        given = self.outc(features).float()
+        return self._change(given, spread, carried), given[:, 5:6].sigmoid(), features
 
     @staticmethod
     def _change(given: Tensor, spread: Tensor, carried: Tensor) -> Tensor:
