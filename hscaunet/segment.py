@@ -65,7 +65,8 @@ def _done(path: Path) -> set[str]:
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                last = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * 512
+                blocks = -(-member.size // tarfile.BLOCKSIZE)
+                last = member.offset_data + blocks * tarfile.BLOCKSIZE
                 if last > path.stat().st_size:
                     break
                 names.add(photo_key(member.name))
@@ -74,6 +75,7 @@ def _done(path: Path) -> set[str]:
         pass
     with open(path, "r+b") as file:
         file.truncate(end)
+        file.seek(end)
         file.write(bytes(2 * tarfile.BLOCKSIZE))
     return names
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED_PHOTOS, colorful
-from hscaunet.augment import Augmentation
-from hscaunet.losses import picture_losses, psnr, published_loss, ssim
-from hscaunet.photos import DataError, PhotoBlock, center_square, load_photos, source_of
-from hscaunet.protocols import Protocol, parse_protocols
-from hscaunet.sampling import HintRecipe, dense_pixels, pack_input, paint_patches
 
+from hscaunet.data.hints import dense_pixels, pack_input, paint_patches
+from hscaunet.data.photos import DataError, center_square, load_photos, source_of
+from hscaunet.evaluation.protocols import Protocol, parse_protocols
+from hscaunet.similarity import psnr, ssim
 from hscaunet.tensors import lab_from_rgb, rgb_from_lab
+from hscaunet.training.augmentation import Augmentation
+from hscaunet.training.block import PhotoBlock
+from hscaunet.training.everywhere import HintRecipe
+from hscaunet.training.losses import picture_losses, published_loss
 from runtime.hints import Hint, Hints
 from runtime.layout import NEUTRAL
 from runtime.layout import pack_input as pack_arrays
@@ -61,6 +64,14 @@ def test_a_compressed_tar_with_flipped_bits_does_not_stop_training(photo_folder,
     assert caplog.text
 
 
+def test_every_format_of_the_runtime_is_read(tmp_path):
+    from PIL import Image
+
+    for ending in ("avif", "gif", "jpg", "bmp", "tif", "webp"):
+        Image.fromarray(colorful(48, 64)).save(tmp_path / f"x.{ending}")
+    assert len(list(load_photos([tmp_path], short_side=48))) == 6
+
+
 def test_places_without_photos_say_so(tmp_path):
     with pytest.raises(DataError, match="No usable colour photo"):
         list(load_photos([tmp_path], short_side=64))
@@ -74,6 +85,8 @@ def test_places_without_photos_say_so(tmp_path):
 def test_sources_are_known_by_name_and_balanced(tmp_path):
     assert source_of("food_00042.jpg") == source_of("food/42.jpg") == "food"
     assert source_of("a/b/1.jpg") == "b"
+    assert source_of("nips17_f5ab.jpg") == source_of("nips17_00.png") == "nips17"
+    assert [source_of(n) for n in ("scan-12b.tif", "a12.png", "7.png")] == ["scan", "a", "photos"]
     for i in range(9):
         cv2.imwrite(str(tmp_path / f"many_{i}.png"), colorful(32, 32, i))
     cv2.imwrite(str(tmp_path / "few_0.png"), colorful(32, 32, 9))
@@ -89,7 +102,9 @@ def test_crops_are_pieces_of_the_photos_mirrored_or_not(tmp_path):
     rgb = colorful(48, 64)
     cv2.imwrite(str(tmp_path / "a_0.png"), rgb[..., ::-1])
     block = PhotoBlock.load([tmp_path])
-    crops = (block.draw(64, 32, generator()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    crops = (
+        (block.draw(64, 32, 32, generator())[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    )
     windows = np.lib.stride_tricks.sliding_window_view(rgb, (32, 32), (0, 1))
     windows = windows.transpose(0, 1, 3, 4, 2).reshape(-1, 32, 32, 3)
     found = [(windows == c.numpy()).all((1, 2, 3)).any() for c in crops]
@@ -97,26 +112,38 @@ def test_crops_are_pieces_of_the_photos_mirrored_or_not(tmp_path):
     assert all(a or b for a, b in zip(found, mirrored, strict=True))
     assert 16 < sum(found) < 48
     assert len({c.numpy().tobytes() for c in crops}) > 30
-    again = (block.draw(64, 32, generator()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    again = (
+        (block.draw(64, 32, 32, generator())[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    )
     assert torch.equal(crops, again)
 
 
 def test_small_photos_are_continued_by_reflection(tmp_path):
     rgb = colorful(20, 24)
     cv2.imwrite(str(tmp_path / "a_0.png"), rgb[..., ::-1])
-    crop = PhotoBlock.load([tmp_path]).draw(1, 64, generator())[0]
+    crop = PhotoBlock.load([tmp_path]).draw(1, 64, 64, generator())[0][0]
     crop = (crop * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     tall = np.concatenate([rgb, rgb[::-1]] * 2)[:64]
     wide = np.concatenate([tall, tall[:, ::-1]] * 2, axis=1)[:, :64]
     assert np.array_equal(crop, wide) or np.array_equal(crop, wide[:, ::-1])
 
 
-def test_shrunk_crops_average_pixels(tmp_path):
-    cv2.imwrite(str(tmp_path / "a_0.png"), colorful(64, 64))
-    block = PhotoBlock.load([tmp_path])
-    big = block.draw(4, 64, generator(5))
-    small = block.draw(4, 32, generator(5), shrink=2)
-    assert torch.allclose(small, torch.nn.functional.avg_pool2d(big, 2), atol=1e-6)
+def test_wider_windows_are_averaged_down_and_their_labels_with_them(tmp_path):
+    rgb, labels = colorful(64, 64), np.zeros((64, 64), np.uint16)
+    labels[:32, :32], labels[40:, 8:] = 7, 3
+    cv2.imwrite(str(tmp_path / "a_0.png"), rgb)
+    (tmp_path / "maps").mkdir()
+    cv2.imwrite(str(tmp_path / "maps" / "a_0.png"), labels)
+    block = PhotoBlock.load([tmp_path / "a_0.png"], things=[tmp_path / "maps"])
+    big, big_labels = block.draw(4, 64, 64, generator(5), things=True)
+    small, small_labels = block.draw(4, 32, 64, generator(5), things=True)
+    assert torch.allclose(small.mean((2, 3)), big.mean((2, 3)), atol=0.01)
+    wanted = torch.nn.functional.interpolate(big, (32, 32), mode="bilinear", antialias=True)
+    assert torch.allclose(small, wanted.clamp(0, 1), atol=1e-6)
+    assert torch.equal(small_labels, big_labels[:, 1::2, 1::2])
+    assert set(big_labels.unique().tolist()) == {0, 1, 2}  # numbered anew, the largest first
+    assert int((big_labels == 1).sum()) == 4 * 24 * 56
+    assert not block.draw(4, 32, 64, generator(5))[1].any()
 
 
 def test_center_square_resizes_the_short_side():
