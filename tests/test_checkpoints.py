@@ -3,10 +3,9 @@ import pickle
 
 import pytest
 import torch
-from conftest import stir
-from torch import nn
+from conftest import stir, tiny_network
 
-from hscaunet import HSCAUNet, load_checkpoint, read_published
+from hscaunet import PublishedNet, load_checkpoint, read_published
 from hscaunet.checkpoints import load_training, save_release, save_training
 from runtime import ModelError
 
@@ -14,7 +13,7 @@ from runtime import ModelError
 def published_state(width=64):
     """A state dict of the shape that the authors published, filled at random."""
     torch.manual_seed(0)
-    model = HSCAUNet(width, channel_attention="spatial")
+    model = PublishedNet(width, "spatial")
     stir(model)
     state = {}
     for key, value in model.state_dict().items():
@@ -94,10 +93,7 @@ def test_damaged_checkpoints_say_so(tmp_path):
 
 
 def test_releasing_keeps_the_function_in_training_and_in_evaluation(tmp_path):
-    torch.manual_seed(0)
-    model = HSCAUNet(8, "guided")
-    stir(model)
-    nn.init.normal_(model.outc.conv.weight, std=0.05)
+    model = tiny_network()
     released = save_release(tmp_path / "w.safetensors", model, {"name": "tiny", "images_seen": 3})
     x = torch.rand(2, 4, 32, 32)
     with torch.inference_mode():
@@ -107,8 +103,8 @@ def test_releasing_keeps_the_function_in_training_and_in_evaluation(tmp_path):
     again = load_checkpoint(tmp_path / "w.safetensors")
     assert again.metadata == {"name": "tiny", "images_seen": 3}
     assert again.model.config == model.config
-    for i in (0, 3):
-        conv, norm = again.model.inc.double_conv[i : i + 2]
+    for block in (*again.model.unet.inc, *again.model.photo.fine):
+        conv, norm = block[0], block[1]
         assert torch.equal(conv.weight, conv.weight.half().float())
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         assert torch.allclose(scale, torch.ones_like(scale), atol=1e-6)
@@ -120,14 +116,15 @@ def test_a_release_without_our_header_or_with_other_weights_is_refused(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="no weights of this project"):
         load_checkpoint(tmp_path / "w.safetensors")
-    header = {"format": "hscaunet-weights-1", "config": json.dumps({"width": 8}), "metadata": "{}"}
+    config = json.dumps({"form": "published", "width": 8})
+    header = {"format": "hscaunet-weights-1", "config": config, "metadata": "{}"}
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", header)
     with pytest.raises(ModelError, match="does not hold the weights"):
         load_checkpoint(tmp_path / "w.safetensors")
 
 
 def test_a_network_with_nan_is_not_released(tmp_path):
-    model = HSCAUNet(8)
+    model = PublishedNet(8)
     with torch.no_grad():
         model.outc.conv.bias[0] = float("nan")
     with pytest.raises(ModelError, match="NaN"):
@@ -138,12 +135,18 @@ def test_a_network_with_nan_is_not_released(tmp_path):
 def test_checkpoints_with_the_right_marker_and_odd_content_are_refused(tmp_path):
     path = tmp_path / "c.pt"
     marker = {"format": "hscaunet-training-1"}
-    good = {**marker, "config": {"width": 4}, "recipe": {}, "ema": {}, "seen": 1}
+    good = {
+        **marker,
+        "config": {"form": "published", "width": 4},
+        "recipe": {},
+        "ema": {},
+        "seen": 1,
+    }
     for content in (
         marker,
-        {**marker, "config": {"width": 4}},
+        {**marker, "config": {"form": "published", "width": 4}},
         good,
-        {**good, "config": {"width": -1}},
+        {**good, "config": {"form": "published", "width": -1}},
         {**good, "config": {"nonsense": 1}},
         {0: torch.zeros(1)},
         {"inc.double_conv.0.weight": torch.zeros(0, 4, 3, 3)},

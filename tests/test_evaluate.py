@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import colorful
-from hscaunet.floors import Grey, Grid, Kernel, Levin
-from hscaunet.protocols import Protocol
-from hscaunet.sampling import pack_input
 
-from hscaunet.evaluate import (
+from hscaunet.data.hints import pack_input
+from hscaunet.evaluate import main
+from hscaunet.evaluation.baselines import Grey, Grid, Kernel, Levin
+from hscaunet.evaluation.metrics import (
     color_difference,
     hint_difference,
     hint_range,
     join,
-    made_worse,
-    main,
-    measure,
     present,
-    table,
 )
+from hscaunet.evaluation.photos import made_worse, measure
+from hscaunet.evaluation.protocols import Protocol
+from hscaunet.evaluation.report import table
 from runtime.color import lab_from_rgb
 from runtime.layout import NEUTRAL
 
@@ -40,7 +39,7 @@ def test_checkpoint_and_onnx_agree_and_floors_stand_beside(
     ours = f"{tiny_checkpoint.parent.name}/tiny (PyTorch)"
     assert "where the hints are" in said
     assert "(from N=0)" in said
-    for name in ("grey", "Levin 2004", "kernel", "grid", "interpolation", ours):
+    for name in ("grey", "Levin 2004", "kernel", "grid", ours):
         assert f"| {name} " in said
     document = json.loads(report.read_text())
     rows = {(r["method"], r["protocol"]): r for r in document["rows"]}
@@ -216,12 +215,13 @@ def test_the_bundled_network_is_trained_and_beats_what_needs_no_training():
     """Three photos prove little of quality, but a placeholder in the weights' place fails here."""
     data = pytest.importorskip("skimage.data")
     from hscaunet.checkpoints import load_checkpoint
-    from hscaunet.evaluate import TorchMethod, evaluate
+    from hscaunet.evaluation.method import TorchMethod
+    from hscaunet.evaluation.photos import evaluate
     from hscaunet.weights import bundled_weights
 
     model = load_checkpoint(bundled_weights()).model
     protocols = [Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0)]
-    methods = [TorchMethod("net", model), Grid(model), Grid(), Grey()]
+    methods = [TorchMethod("net", model), Grid(), Grey()]
     photos = [data.astronaut(), data.coffee(), data.chelsea()]
     rows = evaluate(methods, protocols, photos)
     rows += evaluate([Levin(), Kernel()], protocols[:1], photos)

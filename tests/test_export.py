@@ -5,16 +5,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import stir
+from conftest import stir, tiny_network
 from torch import nn
 
 from export.onnx import TOLERANCE, build_onnx, check_inputs, export, main, measure
 from export.release import release
-from hscaunet import HSCAUNet, load_checkpoint
-from hscaunet.checkpoints import save_release
+from hscaunet import PublishedNet, load_checkpoint
 from hscaunet.weights import bundled_weights
-from runtime import Colorizer, ModelError
-from runtime.manifest import find_model, read_manifest, sha256_of
+from runtime import Colorizer
+from runtime.manifest import MODELS, find_model, read_manifest, sha256_of
 
 
 def test_the_exported_file_is_one_clean_dynamic_model(tiny_checkpoint, tiny_onnx):
@@ -31,7 +30,7 @@ def test_the_exported_file_is_one_clean_dynamic_model(tiny_checkpoint, tiny_onnx
     facts = {p.key: p.value for p in proto.metadata_props}
     assert facts["network"] == "HSCAU-Net"
     assert facts["layout"] == "hscaunet-layout-1"
-    assert json.loads(facts["config"])["width"] == 8
+    assert json.loads(facts["config"])["widths"] == [8, 12, 16, 16]
     assert facts["precision"] == "fp32"
     assert facts["weights_sha256"] == sha256_of(tiny_checkpoint)
     assert proto.opset_import[0].version <= 20
@@ -65,7 +64,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, capsys):
     from hscaunet.checkpoints import save_training
 
     torch.manual_seed(0)
-    model = HSCAUNet(8)
+    model = PublishedNet(8)
     stir(model)
     nn.init.normal_(model.outc.conv.weight, std=100.0)
     state = {"config": model.config, "ema": model.state_dict(), "seen": 0, "recipe": {}}
@@ -80,7 +79,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, capsys):
 
 
 def test_nan_fails_every_tolerance():
-    model = HSCAUNet(4)
+    model = PublishedNet(4)
     proto = build_onnx(model.eval(), metadata={})
     with torch.no_grad():
         model.outc.conv.bias.fill_(float("nan"))
@@ -99,7 +98,7 @@ def test_parity_of_width_64(tmp_path):
     from hscaunet.checkpoints import save_training
 
     torch.manual_seed(1)
-    model = HSCAUNet(64, "published")
+    model = PublishedNet(64)
     stir(model)
     nn.init.normal_(model.outc.conv.weight, std=0.01)
     state = {"config": model.config, "ema": model.state_dict(), "seen": 0, "recipe": {}}
@@ -109,11 +108,11 @@ def test_parity_of_width_64(tmp_path):
     assert len({r.shape for r in rows}) >= 3
 
 
-@pytest.mark.parametrize(("name", "width"), [("hscaunet-lite", 32), ("hscaunet", 64)])
-def test_parity_of_the_bundled_weights(name, width):
+@pytest.mark.parametrize("name", sorted(read_manifest(MODELS)))
+def test_parity_of_the_bundled_weights(name):
     """The released safetensors in PyTorch against the released ONNX in the runtime."""
     model = load_checkpoint(bundled_weights(name)).model
-    assert (model.width, model.form) == (width, "guided")
+    assert model.form == "guided"
     colorizer = Colorizer(name, backend="onnxruntime", device="cpu")
     assert colorizer.precision == "fp32"
     assert colorizer.metadata["weights_sha256"] == sha256_of(bundled_weights(name))
@@ -130,10 +129,7 @@ def test_parity_of_the_bundled_weights(name, width):
 def test_a_release_is_consistent_and_its_manifest_true(tmp_path):
     from hscaunet.checkpoints import save_training
 
-    torch.manual_seed(0)
-    model = HSCAUNet(8, "guided", prior=False, diffuse=False)  # which take a minute to export
-    stir(model)
-    nn.init.normal_(model.outc.conv.weight, std=0.02)
+    model = tiny_network()
     state = {"config": model.config, "ema": model.state_dict(), "seen": 9, "recipe": {"name": "x"}}
     save_training(tmp_path / "c.pt", state)
     weights, models = tmp_path / "w", tmp_path / "m"
@@ -165,7 +161,7 @@ def test_a_release_that_fails_leaves_the_old_one_consistent(tmp_path, monkeypatc
     from export import onnx as module
     from hscaunet.checkpoints import save_training
 
-    model = HSCAUNet(4)
+    model = PublishedNet(4)
     state = {"config": model.config, "ema": model.state_dict(), "seen": 1, "recipe": {}}
     save_training(tmp_path / "c.pt", state)
     folder = tmp_path / "out"
@@ -182,58 +178,3 @@ def test_the_bundled_file_rounds_no_bias():
     halves = {len(t.dims) for t in found if t.data_type == onnx.TensorProto.FLOAT16}
     assert halves == {4}
     assert any(t.dims[0] >= 256 for t in found if len(t.dims) == 1)
-
-
-def test_a_release_can_hold_back_a_lone_hint(tmp_path, tiny_checkpoint, monkeypatch):
-    import export.onnx as module
-
-    folder = tmp_path / "out"
-    folder.mkdir()
-    monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
-    release(tiny_checkpoint, "less", folder, folder, lone_hint=(0.75, 40.0), lone_near=4.5)
-    prior = load_checkpoint(folder / "less.safetensors").model.prior
-    assert (prior.lone_hint, prior.lone_near) == (0.75, 4.5)
-    assert float(prior.log_few.detach().exp()) == pytest.approx(40)
-    for wrong in ((1.5, 40.0), (0.5, 0.0), (0.5, float("nan"))):
-        with pytest.raises(ModelError, match="--lone-hint"):
-            release(tiny_checkpoint, "wrong", folder, folder, lone_hint=wrong)
-    for wrong in (-1.0, float("nan")):
-        with pytest.raises(ModelError, match="--lone-near"):
-            release(tiny_checkpoint, "wrong", folder, folder, lone_near=wrong)
-    assert not list(folder.glob("wrong*"))
-
-
-def test_a_release_can_diffuse_in_more_steps(tmp_path, tiny_checkpoint, monkeypatch):
-    import export.onnx as module
-
-    monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
-    release(tiny_checkpoint, "more", tmp_path, tmp_path, steps=(1, 1, 3, 3, 1))
-    more = load_checkpoint(tmp_path / "more.safetensors").model
-    assert more.grid.diffusion.steps == (1, 1, 3, 3, 1)
-    release(tiny_checkpoint, "same", tmp_path, tmp_path)
-    same = load_checkpoint(tmp_path / "same.safetensors").model
-    assert same.grid.diffusion.steps == load_checkpoint(tiny_checkpoint).model.grid.diffusion.steps
-    assert all(torch.equal(v, more.state_dict()[k]) for k, v in same.state_dict().items())
-    plain = HSCAUNet(4)
-    save_release(tmp_path / "plain.safetensors", plain, {})
-    with pytest.raises(ModelError, match="does not diffuse"):
-        release(tmp_path / "plain.safetensors", "no", tmp_path, tmp_path, steps=(1, 1, 1, 1, 1))
-
-
-def test_a_release_can_damp_the_correction(tmp_path, tiny_checkpoint, monkeypatch):
-    import export.onnx as module
-
-    folder = tmp_path / "out"
-    folder.mkdir()
-    # The ONNX file is another test's; half a minute is saved.
-    monkeypatch.setattr(module, "export", lambda _, output, **__: output.write_bytes(b"") and [])
-    release(tiny_checkpoint, "half", folder, folder, correction=0.5)
-    paths = tiny_checkpoint, folder / "half.safetensors", tiny_checkpoint
-    full, half, none = (load_checkpoint(p).model for p in paths)
-    with torch.inference_mode():
-        for p in none.outc.parameters():
-            p[:2] = 0
-        x = torch.from_numpy(check_inputs()["80x144"])
-        full, half, none = full(x), half(x), none(x)
-    assert (full - none).abs().max() > 1e-3
-    assert torch.allclose(half - none, (full - none) / 2, atol=2e-4)

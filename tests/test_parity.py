@@ -28,7 +28,7 @@ def half_onnx(tiny_onnx, tmp_path_factory):
 def changed(tiny_onnx, path, change):
     """The tiny file with other weights in its last convolution."""
     proto = onnx.load(tiny_onnx)
-    (tensor,) = (t for t in proto.graph.initializer if t.name == "outc.conv.weight")
+    (tensor,) = (t for t in proto.graph.initializer if t.name == "unet.outc.weight")
     value = numpy_helper.to_array(tensor) + np.float32(change)
     tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     onnx.save(proto, path)

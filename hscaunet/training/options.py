@@ -79,6 +79,8 @@ class Options:
             raise OptionError(f"--loss must be picture or published, not {self.loss}.")
         if self.size % 16:
             raise OptionError(f"--size must be a multiple of 16, not {self.size}.")
+        if len(self.widths) != 4 or self.widths[2] % 4:
+            raise OptionError("--widths are four whole numbers, the third a multiple of 4.")
         if len(self.betas) != 2:
             raise OptionError("--betas are two numbers.")
         if len(self.schedule) % 2:
