@@ -25,6 +25,9 @@ HEADROOM = 4.0
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
+# Weights by which the networks of this project are known in any export.
+_LAST = ("outc.conv.weight", "unet.outc.weight")
+
 # What stands between two convolutions: in half precision where all its values are.
 _BETWEEN = {"Add", "Clip", "Concat", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu"}
 _BETWEEN |= {"Resize", "Sigmoid", "Slice"}
@@ -122,11 +125,10 @@ def _settle_nodes(proto: onnx.ModelProto) -> None:
 
 
 def half_nodes(proto: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that half precision serves: the network's convolutions, what joins them.
+    """Names of the nodes that half precision serves: all convolutions, and what joins them.
 
-    The rest stays in float: Lab, the interpolation's sums over hints, quotients, comparisons of
-    places. A convolution is the network's if it has trained weights; what stands between them is
-    half where all that goes into it is.
+    The rest stays in float: Lab, sums over hints, quotients, comparisons of places. What stands
+    between convolutions is half where all that goes into it is.
 
     Raises
     ------
@@ -134,15 +136,11 @@ def half_nodes(proto: onnx.ModelProto) -> set[str]:
         If the graph does not hold the network of this project.
     """
     makers = {name: node for node in proto.graph.node for name in node.output}
-    trained = {t.name for t in proto.graph.initializer if t.name.endswith(".weight")}
-    half = {
-        node.name
-        for node in proto.graph.node
-        if node.op_type in CONVOLUTIONS and node.input[1] in trained
-    }
-    if not half:
+    half = {node.name for node in proto.graph.node if node.op_type in CONVOLUTIONS}
+    last = [n for n in proto.graph.node if any(i.endswith(_LAST) for i in n.input)]
+    if not half or not last:
         raise ModelError(
-            "The graph has no convolution with trained weights; export it with "
+            f"The graph has no convolution with the weight {' or '.join(_LAST)}; export it with "
             "python -m export.onnx."
         )
     for node in proto.graph.node:  # in the order of the data

@@ -145,10 +145,10 @@ def test_a_pipeline_that_differs_is_not_written(pipeline, tiny_checkpoint):
     proto = onnx.load(pipeline)
     rows = measure_pipeline(proto, model, 1e-4)
     assert max(row.largest for row in rows) <= 3
-    model.outc.conv.bias.data += 1.0
+    model.unet.outc.bias.data += 1.0
     with pytest.raises(ExportError, match=r"more than 1 level on .* nothing was written"):
         measure_pipeline(proto, model, 1e-4)
-    model.outc.conv.bias.data += float("nan")
+    model.unet.outc.bias.data += float("nan")
     with pytest.raises(ExportError):
         measure_pipeline(proto, model, 1e-4)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -11,34 +11,49 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from hscaunet.model import Network
 
+_LEAST = 1e-6  # of a scale that is divided by
 
-def _pairs(model: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
-    """Each convolution that a BatchNorm follows: its sequence and its number there."""
-    for module in model.modules():
-        if isinstance(module, nn.Sequential):
-            for i in range(len(module) - 1):
-                if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
-                    yield module, i
+
+def _pairs(
+    model: nn.Module, first: type[nn.Module], second: type[nn.Module]
+) -> list[tuple[nn.Sequential, int]]:
+    """Each module of the one kind that one of the other follows: its sequence and number there."""
+    return [
+        (module, i)
+        for module in model.modules()
+        if isinstance(module, nn.Sequential)
+        for i in range(len(module) - 1)
+        if isinstance(module[i], first) and isinstance(module[i + 1], second)
+    ]
 
 
 def normalize(model: Network) -> None:
-    """Scale convolutions, in place, so that folding their BatchNorm multiplies by exactly one.
+    """Scale convolutions, in place, so that folding a BatchNorm into them multiplies by one.
 
     Afterwards the weights that are stored and those that an engine runs are the same numbers, so
     rounding them to fp16 rounds both alike.
     """
-    for sequence, i in _pairs(model):
+    for sequence, i in _pairs(model, nn.Conv2d, nn.BatchNorm2d):
         _normalize([sequence[i]], sequence[i + 1])  # type: ignore[list-item,arg-type]
+    for sequence, i in _pairs(model, nn.BatchNorm2d, nn.Conv2d):
+        _normalize_behind(sequence[i], sequence[i + 1])  # type: ignore[arg-type]
     if model.form == "guided":
         _normalize(model.photo.joined, model.photo.join[0])  # type: ignore[arg-type]
 
 
 def fold(model: Network) -> Network:
-    """A copy, in evaluation mode, whose BatchNorms are folded into the convolutions before them."""
+    """A copy, in evaluation mode, whose BatchNorms are folded into convolutions beside them."""
     model = copy.deepcopy(model).eval()
-    for sequence, i in list(_pairs(model)):
+    for sequence, i in _pairs(model, nn.Conv2d, nn.BatchNorm2d):
         sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
         sequence[i + 1] = nn.Identity()
+    for sequence, i in _pairs(model, nn.BatchNorm2d, nn.Conv2d):
+        norm, conv = sequence[i], sequence[i + 1]
+        _normalize_behind(norm, conv)  # type: ignore[arg-type]
+        with torch.no_grad():
+            shift = norm.bias - norm.running_mean  # type: ignore[operator]
+            conv.bias.add_(conv.weight.flatten(1) @ shift)  # type: ignore[union-attr,operator]
+        sequence[i] = nn.Identity()
     if model.form == "guided":  # here the BatchNorm of a sum; enlarging keeps factors as they are
         photo = model.photo
         norm = photo.join[0]
@@ -47,6 +62,18 @@ def fold(model: Network) -> Network:
             photo.joined[0].bias.add_(norm.bias - norm.running_mean)  # type: ignore[union-attr,operator]
         photo.join[0] = nn.Identity()
     return model
+
+
+@torch.no_grad()
+def _normalize_behind(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
+    """Scale the inputs of a 1x1 convolution so that the BatchNorm before it multiplies by one."""
+    variance = norm.running_var
+    assert variance is not None
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
+    scale = torch.where(scale.abs() < _LEAST, torch.full_like(scale, _LEAST), scale)
+    conv.weight.mul_(scale[:, None, None])
+    norm.bias.div_(scale)
+    norm.weight.copy_(torch.sqrt(variance + norm.eps))
 
 
 @torch.no_grad()
