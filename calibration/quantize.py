@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import onnx
 
 OP_TYPES = ["Conv", "ConvTranspose"]
-FLOAT_FIRST = ("inc.double_conv.0.weight", "unet.inc.0.0.weight")
+FLOAT_FIRST = ("inc.double_conv.0.weight", "unet.inc.conv.weight")
 """Weights of convolutions that see the hints themselves: almost all zero, and each one matters."""
 
 
 _MAY = re.compile(
-    r"double_conv|unet\.(down|up)\d\.conv|unet\.inc|photo\.(join|fine)"
+    r"double_conv|unet\.(down|up)\d\.(conv|second)|unet\.inc\.second|photo\.(join|fine|adds)"
     r"|photo\.backbone\.blocks\.1[1-5]\.(expand|project)\."
 )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hscaunet.commands import run_command
 from runtime.errors import ColorizationError
 from runtime.layout import CONTRACT, input_dimensions
+from runtime.onnx_cut import KEY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,14 +76,27 @@ def build_onnx(
 
     example = (torch.zeros(2, 4, 64, 96),)
     shapes = ({0: Dim("N"), 2: 16 * Dim("H16"), 3: 16 * Dim("W16")},)
-    proto = to_proto(fold(model), example, shapes, ["input"], ["ab"])
+    model = fold(model)
+    between = []
+    if model.form == "guided":
+        from hscaunet.model.photo import Photo
+
+        between = [f"photo.{name}" for name in Photo._fields]
+        model.forward = model.in_parts  # type: ignore[method-assign]
+    proto = to_proto(model, example, shapes, ["input"], ["ab", *between])
+    edges = list(proto.graph.output)[1:]
+    del proto.graph.output[1:]
     name_dimensions(proto, list(input_dimensions(CONTRACT).values()), ["N", 2, "H", "W"])
     if precision == "fp16":
         from export.precision import to_half
 
         proto, _ = to_half(proto, feeds(proto))
-    elif weights == "fp16":
-        store_half(proto)
+    else:
+        if weights == "fp16":
+            store_half(proto)
+        if between:  # so that the runtime can cut it there; half precision has other tensors
+            proto.graph.value_info.extend(edges)
+            proto.metadata_props.add(key=KEY, value=",".join(between))
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     return proto

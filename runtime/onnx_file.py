@@ -87,14 +87,18 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("no varint")
 
 
-def _fields(data: memoryview) -> dict[int, list[memoryview | int]]:
+Field = memoryview | int
+"""A value of a protocol-buffer message: bytes, or a number."""
+
+
+def read_fields(data: memoryview) -> dict[int, list[Field]]:
     """Fields of one protocol-buffer message, not looking into those within."""
-    found: dict[int, list[memoryview | int]] = {}
+    found: dict[int, list[Field]] = {}
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         kind = key & 7
-        value: memoryview | int
+        value: Field
         if kind == 0:
             value, at = _varint(data, at)
         elif kind == 2:
@@ -111,15 +115,31 @@ def _fields(data: memoryview) -> dict[int, list[memoryview | int]]:
     return found
 
 
+def encode_field(number: int, value: Field) -> bytes:
+    """One field of a message as `read_fields` reads it: a number, or bytes with their length."""
+    if isinstance(value, int):
+        return _encode_varint(number << 3) + _encode_varint(value)
+    return _encode_varint(number << 3 | 2) + _encode_varint(len(value)) + value
+
+
+def _encode_varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
 def _metadata(data: bytes) -> dict[str, str]:
-    model = _fields(memoryview(data))
+    model = read_fields(memoryview(data))
     if _IR_VERSION not in model or not isinstance(model.get(_GRAPH, [0])[0], memoryview):
         raise ValueError("no ONNX model")
     metadata = {}
     for entry in model.get(_METADATA, []):
         if isinstance(entry, int):
             raise ValueError("no metadata")
-        pair = _fields(entry)
+        pair = read_fields(entry)
         texts = [pair.get(number, [memoryview(b"")])[0] for number in (1, 2)]
         key, value = ("" if isinstance(t, int) else bytes(t).decode() for t in texts)
         metadata[key] = value

@@ -103,7 +103,7 @@ def test_releasing_keeps_the_function_in_training_and_in_evaluation(tmp_path):
     again = load_checkpoint(tmp_path / "w.safetensors")
     assert again.metadata == {"name": "tiny", "images_seen": 3}
     assert again.model.config == model.config
-    for block in (*again.model.unet.inc, *again.model.photo.fine):
+    for block in (*again.model.unet.up1.conv, *again.model.photo.fine):
         conv, norm = block[0], block[1]
         assert torch.equal(conv.weight, conv.weight.half().float())
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)

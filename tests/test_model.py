@@ -278,7 +278,12 @@ def test_folding_and_normalizing_keep_the_function(model):
     normalize(changed)
     assert torch.allclose(changed(x), wanted, atol=1e-5)
     weights, folded = changed.state_dict(), fold(changed).state_dict()
-    for key in ("unet.up1.conv.0.0.weight", "photo.reduce16.weight", "photo.fine.1.0.weight"):
+    for key in (
+        "unet.down1.conv.weight",
+        "photo.adds.1.weight",
+        "photo.reduce16.weight",
+        "photo.fine.1.0.weight",
+    ):
         assert torch.allclose(weights[key], folded[key], rtol=1e-6), key
 
 

@@ -27,6 +27,22 @@ def _pairs(
     ]
 
 
+def _sums(model: Network) -> list[tuple[Sequence[nn.Conv2d], nn.Module, nn.BatchNorm2d]]:
+    """BatchNorms of a sum of convolutions: those, the norm's module, the norm.
+
+    The first convolution is one at the sum's own size. (Enlarging keeps factors as they are.)
+    """
+    if model.form == "published":
+        return []
+    photo, levels = model.photo, model.unet.levels
+    sums: list[tuple[Sequence[nn.Conv2d], nn.Module, nn.BatchNorm2d]] = [
+        (photo.joined, photo.join, photo.join[0])  # type: ignore[list-item]
+    ]
+    for level, add in zip(levels, photo.adds, strict=True):
+        sums.append(((level.conv, add), level, level.norm))  # type: ignore[arg-type]
+    return sums
+
+
 def normalize(model: Network) -> None:
     """Scale convolutions, in place, so that folding a BatchNorm into them multiplies by one.
 
@@ -37,8 +53,8 @@ def normalize(model: Network) -> None:
         _normalize([sequence[i]], sequence[i + 1])  # type: ignore[list-item,arg-type]
     for sequence, i in _pairs(model, nn.BatchNorm2d, nn.Conv2d):
         _normalize_behind(sequence[i], sequence[i + 1])  # type: ignore[arg-type]
-    if model.form == "guided":
-        _normalize(model.photo.joined, model.photo.join[0])  # type: ignore[arg-type]
+    for convs, _, norm in _sums(model):
+        _normalize(convs, norm)
 
 
 def fold(model: Network) -> Network:
@@ -54,13 +70,15 @@ def fold(model: Network) -> Network:
             shift = norm.bias - norm.running_mean  # type: ignore[operator]
             conv.bias.add_(conv.weight.flatten(1) @ shift)  # type: ignore[union-attr,operator]
         sequence[i] = nn.Identity()
-    if model.form == "guided":  # here the BatchNorm of a sum; enlarging keeps factors as they are
-        photo = model.photo
-        norm = photo.join[0]
-        _normalize(photo.joined, norm)  # type: ignore[arg-type]
+    for convs, home, norm in _sums(model):
+        _normalize(convs, norm)
         with torch.no_grad():  # what is left of it adds, and multiplies by one
-            photo.joined[0].bias.add_(norm.bias - norm.running_mean)  # type: ignore[union-attr,operator]
-        photo.join[0] = nn.Identity()
+            shift = norm.bias - norm.running_mean  # type: ignore[operator]
+            bias = convs[0].bias
+            convs[0].bias = nn.Parameter(shift if bias is None else bias + shift)
+        for name, module in list(home.named_children()):
+            if module is norm:
+                setattr(home, name, nn.Identity())
     return model
 
 

@@ -53,7 +53,7 @@ class HSCAUNet(nn.Module):
         if widths[2] % 4:
             raise ValueError(f"The third of the widths must be a multiple of 4, not {widths[2]}.")
         self.widths = widths
-        self.photo = PhotoEncoder()
+        self.photo = PhotoEncoder(widths)
         self.affinity = Affinity(96, heads, depth)
         self.interpolation = Interpolation()
         self.unet = HintUNet(widths, heads)
@@ -90,11 +90,16 @@ class HSCAUNet(nn.Module):
         check_size(x)
         return self.answer(x, self.look(x[:, :1]))
 
+    def in_parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What `forward` gives, then what is kept of the photo: so that files can be cut there."""
+        photo = self.look(x[:, :1])
+        return self.answer(x, photo)[0], *photo
+
     def look(self, L: Tensor) -> Photo:
         """What depends on the photo alone: L, (N, 1, H, W) in 0..1."""
-        quarter, eighth, sixteenth, last, guess = self.photo(L)
-        embedded, doubt = self.affinity.embed(eighth), self.affinity.doubt(eighth)
-        return Photo(quarter, eighth, sixteenth, last, guess, embedded.float(), doubt.float())
+        added, guess, features = self.photo(L)
+        embedded, doubt = self.affinity.embed(features), self.affinity.doubt(features)
+        return Photo(*added, guess, embedded.float(), doubt.float())
 
     def answer(self, x: Tensor, photo: Photo) -> tuple[Tensor, Tensor]:
         """See `both`."""

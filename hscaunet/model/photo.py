@@ -18,7 +18,7 @@ class Photo(NamedTuple):
     Attributes
     ----------
     quarter, eighth, sixteenth, last : Tensor
-        Features at 1/4, 1/8, 1/16 and 1/32 of the size (rounded up).
+        What it adds to the U-Net's levels at 1/4, 1/8, 1/16 and 1/32 of the size (rounded up).
     guess : Tensor, shape (N, 4, H / 4, W / 4)
         Colours without any hint, for `hscaunet.model.blocks.paint`.
     embedded, doubt : Tensor
@@ -39,11 +39,15 @@ class PhotoEncoder(nn.Module):
 
     Parameters
     ----------
+    widths : sequence of int
+        Channels of the U-Net at 1/4, 1/8, 1/16 and 1/32 of the size.
     quarter, eighth, deep : int
         Channels of the features at 1/4, at 1/8, and at 1/16 and 1/32 of the size.
     """
 
-    def __init__(self, quarter: int = 48, eighth: int = 96, deep: int = 96) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], quarter: int = 48, eighth: int = 96, deep: int = 96
+    ) -> None:
         super().__init__()
         self.backbone = Backbone()
         c4, c8, c16, c32 = CHANNELS
@@ -65,6 +69,10 @@ class PhotoEncoder(nn.Module):
         self.guess4 = nn.Conv2d(quarter, 4, 1)
         self.deep16 = nn.Conv2d(c16, deep, 1)
         self.deep32 = nn.Conv2d(c32, deep, 1)
+        self.adds = nn.ModuleList(
+            nn.Conv2d(features, width, 3, padding=1, bias=False)
+            for features, width in zip((quarter, eighth, deep, deep), widths, strict=True)
+        )
         with torch.no_grad():  # untrained, it guesses no colour
             for guess in (self.guess8, self.guess4):
                 guess.weight.zero_()
@@ -75,8 +83,8 @@ class PhotoEncoder(nn.Module):
         """The convolutions whose sum `join`'s first BatchNorm takes; the first one at its size."""
         return self.reduce8, self.reduce16, self.reduce32, self.whole
 
-    def forward(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features of L, (N, 1, H, W) in 0..1, and the guess: the first five of `Photo`."""
+    def forward(self, L: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """What L, (N, 1, H, W) in 0..1, adds to the U-Net; the guess; features at 1/8."""
         f4, f8, f16, f32 = self.backbone(L)
         x = self.reduce16(f16) + double(self.reduce32(f32), f16)
         x = self.reduce8(f8) + double(x, f8)
@@ -85,4 +93,6 @@ class PhotoEncoder(nn.Module):
         quarter = self.fine(torch.cat([f4, pixels.to(f4.dtype), double(self.lift(x), f4)], 1))
         guess = self.guess4(quarter)
         guess = torch.cat([guess[:, :2] + double(self.guess8(x), f4), guess[:, 2:]], 1)
-        return quarter, x, self.deep16(f16), self.deep32(f32), guess.float()
+        features = quarter, x, self.deep16(f16), self.deep32(f32)
+        added = [add(one) for add, one in zip(self.adds, features, strict=True)]
+        return added, guess.float(), x

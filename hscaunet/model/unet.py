@@ -20,6 +20,10 @@ def _mean_around(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, (17, 1), 1, (8, 0)), (1, 17), 1, (0, 8))
 
 
+def _halved(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 2, ceil_mode=True)
+
+
 class Gate(nn.Module):
     """A skip connection times its spatial, channel and hint attention."""
 
@@ -33,16 +37,17 @@ class Gate(nn.Module):
         return skip * (_TWICE * self.sp(skip) * self.ch(skip) * self.hint(hint))
 
 
-class Down(nn.Module):
-    """Halve, take in what is known at this size, convolve twice."""
+class Level(nn.Module):
+    """Convolve what is known of the hints, add what the photo adds, convolve again."""
 
-    def __init__(self, inputs: int, known: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(ConvBlock(inputs + known, outputs), ConvBlock(outputs, outputs))
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.second = ConvBlock(outputs, outputs)
 
-    def forward(self, x: Tensor, *known: Tensor) -> Tensor:
-        halved = F.max_pool2d(x, 2, ceil_mode=True)
-        return self.conv(torch.cat([halved, *(t.to(x.dtype) for t in known)], 1))
+    def forward(self, x: Tensor, photo: Tensor) -> Tensor:
+        return self.second(F.relu(self.norm(self.conv(x) + photo)))
 
 
 class Up(nn.Module):
@@ -66,28 +71,16 @@ class HintUNet(nn.Module):
         Channels at 1/4, 1/8, 1/16 and 1/32 of the size.
     heads : int
         Of `hscaunet.model.affinity.Affinity`.
-    quarter, eighth, deep : int
-        See `hscaunet.model.photo.PhotoEncoder`.
     """
 
-    def __init__(
-        self,
-        widths: tuple[int, ...],
-        heads: int,
-        quarter: int = 48,
-        eighth: int = 96,
-        deep: int = 96,
-    ) -> None:
+    def __init__(self, widths: tuple[int, ...], heads: int) -> None:
         super().__init__()
         w4, w8, w16, w32 = widths
-        self.inc = nn.Sequential(
-            ConvBlock(quarter + _HINT + _NEAR + 4, w4),
-            ConvBlock(w4, w4),
-        )
-        self.down1 = Down(w4, eighth + 3 * heads + 4, w8)
-        self.down2 = Down(w8, deep, w16)
+        self.inc = Level(_HINT + _NEAR + 4, w4)
+        self.down1 = Level(w4 + 3 * heads + 4, w8)
+        self.down2 = Level(w8, w16)
         self.everywhere = nn.Sequential(GlobalAttention(w16), GlobalAttention(w16))
-        self.down3 = Down(w16, deep, w32)
+        self.down3 = Level(w16, w32)
         self.up3 = Up(w32, w16)
         self.up2 = Up(w16, w8)
         self.up1 = Up(w8, w4)
@@ -96,6 +89,11 @@ class HintUNet(nn.Module):
             self.outc.weight.zero_()
             self.outc.bias.zero_()  # type: ignore[union-attr]
             self.outc.bias[4] = 3.0  # type: ignore[index]
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that the photo adds to, from fine to coarse."""
+        return self.inc, self.down1, self.down2, self.down3
 
     def forward(
         self,
@@ -133,15 +131,16 @@ class HintUNet(nn.Module):
         hint = torch.cat([on, said / count.clamp_min(1)], 1).to(kind)
         around = torch.cat([(count + 1).log(), 30 * _mean_around(on)], 1)
         known = torch.cat([photo.guess, around, spread], 1).to(kind)
-        x1 = self.inc(torch.cat([photo.quarter, hint, known], 1))
+        x1 = self.inc(torch.cat([hint, known], 1), photo.quarter)
         mean = torch.cat([count, said], 1).sum((2, 3), keepdim=True)
         number, mean = mean[:, :1], mean[:, 1:] / mean[:, :1].clamp_min(1)
         whole = torch.cat([(number + 1).log() / 8, mean], 1).expand(-1, -1, *seen.shape[2:])
         half = F.max_pool2d(hint.abs(), 2)
         quarter = F.max_pool2d(half, 2)
-        x2 = self.down1(x1, photo.eighth, carried, seen, whole, half[:, :1])
-        x3 = self.everywhere(self.down2(x2, photo.sixteenth))
-        y = self.down3(x3, photo.last)
+        known = torch.cat([carried, seen, whole], 1).to(kind)
+        x2 = self.down1(torch.cat([_halved(x1), known, half[:, :1]], 1), photo.eighth)
+        x3 = self.everywhere(self.down2(_halved(x2), photo.sixteenth))
+        y = self.down3(_halved(x3), photo.last)
         y = self.up3(y, x3, quarter)
         y = self.up2(y, x2, half)
         features = self.up1(y, x1, hint)
