@@ -28,6 +28,7 @@ from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
 from runtime.picture import Picture
 
 if TYPE_CHECKING:
+    from runtime.engines import Engine
     from runtime.report import HintReport
     from runtime.session import Session
 
@@ -368,7 +369,9 @@ class Colorizer:
             )
         if not np.isfinite(x).all():
             raise ArrayError("The input holds NaN or infinity.")
-        ab = self.raw(np.ascontiguousarray(x))
+        return self._checked(self.raw(np.ascontiguousarray(x)))
+
+    def _checked(self, ab: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(ab).all():
             raise BackendError(
                 f"The model returned NaN or infinity ({self!r}); use its fp32 version and report "
@@ -386,9 +389,15 @@ class Colorizer:
 
     def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """`predict` without its checks: `x` is contiguous and right, the result may hold NaN."""
+        return self._shaped(x, self._opened.run(x))
+
+    @property
+    def _opened(self) -> Engine:
         if self._closed:
             raise BackendError("This Colorizer has been closed; open another.")
-        ab = self._engine.run(x)
+        return self._engine
+
+    def _shaped(self, x: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.float32]:
         if ab.shape != (x.shape[0], 2, *x.shape[2:]):
             raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
         return ab
@@ -402,9 +411,23 @@ class Colorizer:
         ab, mask = hints.rasterize(picture.height, picture.width, high, wide)
         return pack_input(picture.lightness(high, wide), ab, mask)
 
-    def _ab(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """ab in Lab units, (N, 2, h, w), inside what Lab of sRGB can reach."""
-        ab = denormalize_ab(self.predict(x))
+    def _look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]] | None:
+        """What the engine keeps of a photo (1, 4, h, w) for `_ab`; None if it keeps nothing."""
+        return self._opened.look(x) if self._opened.splits else None
+
+    def _ab(
+        self, x: NDArray[np.float32], photo: list[NDArray[np.float32]] | None = None
+    ) -> NDArray[np.float32]:
+        """ab in Lab units, (N, 2, h, w), inside what Lab of sRGB can reach.
+
+        `photo` is what `_look` gave, if all N have the same photo.
+        """
+        if photo is None:
+            found = self.predict(x)
+        else:
+            photo = [np.repeat(kept, len(x), axis=0) for kept in photo]
+            found = self._checked(self._shaped(x, self._opened.answer(x, photo)))
+        ab = denormalize_ab(found)
         if self.exact_hints:
             for one, given in zip(ab, x, strict=True):
                 keep_hints(given[0], one, denormalize_ab(given[1:3]), given[3] > 0)

@@ -71,6 +71,7 @@ class Session:
         self._done: list[_State] = []
         self._next = 0
         self._ab: tuple[_State, NDArray[np.float32]] | None = None
+        self._photo: list[NDArray[np.float32]] | None = None
         self._small: dict[tuple[int, int], Picture] = {}
         self._shown: tuple[_State, tuple[int, int], NDArray[np.uint8]] | None = None
         self._lock = threading.RLock()
@@ -267,9 +268,7 @@ class Session:
         with self._lock:
             self._checked(Hints([place]))
             ab, hints = self._predicted(), self._state.hints
-        return suggest_colors(
-            self._colorizer._ab, self._L, ab, hints, place, (self.height, self.width), k
-        )
+        return suggest_colors(self._colors, self._L, ab, hints, place, (self.height, self.width), k)
 
     def _checked(self, hints: Hints) -> Hints:
         hints.check(self.height, self.width)
@@ -293,6 +292,11 @@ class Session:
         """ab of the present hints, (2, h, w); computed if they changed."""
         if self._ab is None or self._ab[0] is not self._state:
             ab, mask = self._state.hints.rasterize(self.height, self.width, *self._L.shape)
-            x = pack_input(self._L, ab, mask)
-            self._ab = self._state, self._colorizer._ab(x)[0]
+            self._ab = self._state, self._colors(pack_input(self._L, ab, mask))[0]
         return self._ab[1]
+
+    def _colors(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """ab of this photo with any hints, (N, 4, h, w) to (N, 2, h, w)."""
+        if self._photo is None:
+            self._photo = self._colorizer._look(x[:1])
+        return self._colorizer._ab(x, self._photo)

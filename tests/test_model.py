@@ -195,7 +195,8 @@ def test_hints_of_one_L_do_not_leak_over_an_edge_of_L():
     for x, value in ((10, 0.5), (54, -0.5)):
         ab[0, :, 30, x], mask[0, 0, 30, x] = value, 1
     mean_L, *hints = cells_of(L, ab, mask)
-    found = paint(Interpolation()(mean_L, *hints), L, mean_L)
+    module = Interpolation()
+    found = paint(module.read(module(*hints), mean_L), L, mean_L)
     assert found[..., :28].min() > 0.2
     assert found[..., 36:].max() < -0.2
 
@@ -208,7 +209,8 @@ def test_colours_that_follow_L_are_interpolated_with_their_slope():
     ab = torch.cat([L - 0.5, 0.5 - L], 1)
     mask = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) < 0.2).float()
     mean_L, *hints = cells_of(L, ab, mask)
-    coefficients = Interpolation()(mean_L, *hints)
+    module = Interpolation()
+    coefficients = module.read(module(*hints), mean_L)
     flat = coefficients.clone()
     flat[:, 2:] = 0
     sloped, level = (
@@ -219,14 +221,33 @@ def test_colours_that_follow_L_are_interpolated_with_their_slope():
 
 
 @torch.inference_mode()
+def test_cells_at_an_edge_of_L_are_read_on_its_two_sides():
+    """Cells of 4 pixels of which one half is dark: finer ones know which colour is whose."""
+    L = torch.full((1, 1, 64, 64), 0.2)
+    L[..., 30:] = 0.8
+    ab, mask = torch.zeros(1, 2, 64, 64), torch.zeros(1, 1, 64, 64)
+    ab[..., :30], ab[..., 30:], mask[..., ::5, ::5] = 0.5, -0.5, 1.0
+    mean_L, *hints = cells_of(L, ab, mask)
+    module = Interpolation()
+    estimate, fine_L = module(*hints), F.avg_pool2d(L, 2)
+    coarse = paint(module.read(estimate, mean_L), L, mean_L)
+    fine = paint(module.read(estimate, fine_L), L, fine_L, 2)
+    errors = [(found - ab).abs()[..., 26:34].mean() for found in (coarse, fine)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("size", [(16, 16), (16, 48), (80, 144)])
 def test_odd_numbers_of_cells_lose_no_hint(size):
     L, ab, mask = (torch.full((1, n, *size), v) for n, v in ((1, 0.4), (2, 0.0), (1, 0.0)))
     ab[..., -1, -1], mask[..., -1, -1] = 0.4, 1
-    found = Interpolation()(*cells_of(L, ab, mask))
+    mean_L, *hints = cells_of(L, ab, mask)
+    module = Interpolation()
+    found = module.read(module(*hints), mean_L)
     assert found.shape == (1, 4, size[0] // 4, size[1] // 4)
     assert found[:, :2].abs().max() > 0.05
-    near = Interpolation(levels=2, whole=False)(*cells_of(L, ab, mask))
+    module = Interpolation(levels=2, whole=False)
+    near = module.read(module(*hints), mean_L)
     assert near[0, :2, -1, -1].min() > 0.05
     if min(size) >= 48:
         assert near[..., 0, 0].abs().max() == 0  # it reaches no further than its cells
@@ -235,12 +256,13 @@ def test_odd_numbers_of_cells_lose_no_hint(size):
 @torch.inference_mode()
 def test_no_hint_interpolates_to_nothing():
     L = grey()
-    assert not Interpolation()(*cells_of(L, torch.rand(1, 2, 64, 96), torch.zeros_like(L))).any()
+    hints = cells_of(L, torch.rand(1, 2, 64, 96), torch.zeros_like(L))[1:]
+    assert not Interpolation()(*hints).any()
 
 
 def test_the_interpolation_is_the_same_with_gradients():
     L, mask = torch.rand(2, 1, 48, 80), (torch.rand(2, 1, 48, 80) < 0.02).float()
-    inputs = cells_of(L, 0.2 * torch.randn(2, 2, 48, 80), mask)
+    inputs = cells_of(L, 0.2 * torch.randn(2, 2, 48, 80), mask)[1:]
     module = Interpolation()
     with torch.inference_mode():
         wanted = module(*inputs)

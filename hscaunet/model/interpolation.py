@@ -2,9 +2,9 @@
 
 A bilateral pyramid (after Chen, Paris, Durand 2007, "Real-time edge-aware image processing with
 the bilateral grid"): what hints say is sorted into bins of L, spread to neighbouring cells and
-bins, and filled from coarse to fine. The result is read at each cell's mean L and a bin above and
-below it, so that it is a linear function of L there (`hscaunet.model.blocks.paint`) and nothing
-has to be computed at the photo's full size.
+bins, and filled from coarse to fine. The result is read at the mean L of cells of 2 or 4 pixels and
+a bin above and below it, so that it is a linear function of L there (`hscaunet.model.blocks.paint`)
+and nothing has to be computed at the photo's full size.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Interpolation(nn.Module):
         self.log_lambda = nn.Parameter(torch.full((levels + 1,), math.log(0.2)))
         self.log_side = nn.Parameter(torch.full((levels,), math.log(0.5)))
 
-    def forward(self, mean_L: Tensor, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:
+    def forward(self, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:
         """Interpolate.
 
         Parameters
         ----------
-        mean_L, hint_L : Tensor, shape (N, 1, h, w)
-            Mean L of each cell, and of the hints' pixels in it; 0..1.
+        hint_L : Tensor, shape (N, 1, h, w)
+            Mean L of the hints' pixels in each cell; 0..1.
         count : Tensor, shape (N, 1, h, w)
             Pixels with a hint in each cell.
         sums : Tensor, shape (N, C, h, w)
@@ -70,8 +70,8 @@ class Interpolation(nn.Module):
 
         Returns
         -------
-        Tensor, shape (N, 2 C, h, w)
-            What the hints say of each cell at its mean L, and its slope over L for `paint`.
+        Tensor, shape (N, C, bins, h, w)
+            What the hints say of each cell for each L, for `read`.
         """
         planes = torch.cat([count, sums], 1) / 4
         share = self._share(hint_L)
@@ -97,13 +97,29 @@ class Interpolation(nn.Module):
                 total = total + weight * estimate
             estimate = total / (n + weight)
         assert estimate is not None
-        return self._read(estimate, mean_L)
+        return estimate
 
-    def _read(self, estimate: Tensor, mean_L: Tensor) -> Tensor:
-        """(N, C, bins, h, w) at each cell's mean L: level and slope, (N, 2 C, h, w)."""
+    def read(self, estimate: Tensor, L: Tensor) -> Tensor:
+        """What an interpolation says where L is this, as `hscaunet.model.blocks.paint` wants it.
+
+        Parameters
+        ----------
+        estimate : Tensor, shape (N, C, bins, h, w)
+        L : Tensor, shape (N, 1, f h, f w)
+            For each cell, or for finer ones.
+
+        Returns
+        -------
+        Tensor, shape (N, 2 C, f h, f w)
+            Level, and slope over L.
+        """
+        factor = round(L.shape[3] / estimate.shape[4])
+        if factor > 1:
+            planes = enlarge(estimate.flatten(0, 1), factor)
+            estimate = planes.unflatten(0, (-1, estimate.shape[1]))
         step = 1 / (self.bins - 1)
-        here = (estimate * self._share(mean_L)[:, None]).sum(2)
-        above, below = (mean_L + step).clamp(0, 1), (mean_L - step).clamp(0, 1)
+        here = (estimate * self._share(L)[:, None]).sum(2)
+        above, below = (L + step).clamp(0, 1), (L - step).clamp(0, 1)
         change = (estimate * (self._share(above) - self._share(below))[:, None]).sum(2)
         return torch.cat([here, slope_of(change, 2 * step)], 1)
 

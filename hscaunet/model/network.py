@@ -111,21 +111,23 @@ class HSCAUNet(nn.Module):
             cells = cell_sums(torch.cat([mask, L * mask, own - guess * mask], 1))
             count, hint_L, said = cells.split([1, 1, 2], 1)
             hint_L = hint_L / count.clamp_min(1)
-            spread = self.interpolation(mean_L, hint_L, count, said)
+            filled = self.interpolation(hint_L, count, said)
+            spread = self.interpolation.read(filled, mean_L)
             carried, seen = self.affinity(
                 photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
             )
-        change, reach, features = self.unet(photo, count, said, spread, carried, seen)
+        change, take, reach, features = self.unet(photo, count, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
-            coefficients = photo.guess + change
+            coefficients, fine_L = photo.guess + change, F.avg_pool2d(L, FINE)
+            level = paint(coefficients, fine_L, mean_L, CELL // FINE)
+            fine = torch.cat([level, enlarge(coefficients[:, 2:], FINE)], 1)
+            fine = fine + enlarge(take, FINE) * self.interpolation.read(filled, fine_L)
             # What a hint's own pixels still lack, to the cells beside it.
-            lacks = cell_sums(own - paint(coefficients, L, mean_L) * mask, FINE)
-            given = 4 * F.avg_pool2d(lacks, 2)
-            coefficients = coefficients + reach * self.touch_up(mean_L, hint_L, count, given)
-            fine_L, slope = F.avg_pool2d(L, FINE), enlarge(coefficients[:, 2:], FINE)
-            told = paint(coefficients, fine_L, mean_L, CELL // FINE)
+            lacks = cell_sums(own - paint(fine, L, fine_L, FINE) * mask, FINE)
+            filled = self.touch_up(hint_L, count, 4 * F.avg_pool2d(lacks, 2))
+            fine = fine + enlarge(reach, FINE) * self.touch_up.read(filled, fine_L)
             count = cell_sums(mask, FINE)
-        detail = self.detail(features, L, told, count, lacks)
+        detail = self.detail(features, L, fine[:, :2], count, lacks)
         with torch.autocast(x.device.type, enabled=False):
-            told = paint(torch.cat([told, slope], 1) + detail, L, fine_L, FINE)
+            told = paint(fine + detail, L, fine_L, FINE)
         return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL

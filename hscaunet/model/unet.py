@@ -103,7 +103,7 @@ class HintUNet(nn.Module):
         spread: Tensor,
         carried: Tensor,
         seen: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weigh what the hints say.
 
         Parameters
@@ -120,7 +120,9 @@ class HintUNet(nn.Module):
         Returns
         -------
         change : Tensor, shape (N, 4, h, w)
-            Of the guess's coefficients.
+            Of the guess's coefficients, but for what is interpolated.
+        take : Tensor, shape (N, 1, h, w)
+            How much of what is interpolated to take, 0..1.
         reach : Tensor, shape (N, 1, h, w)
             How far a hint's colour may go to the cells beside it, 0..1.
         features : Tensor, shape (N, widths[0], h, w)
@@ -145,15 +147,10 @@ class HintUNet(nn.Module):
         y = self.up2(y, x2, half)
         features = self.up1(y, x1, hint)
         given = self.outc(features).float()
-        return self._change(given, spread, carried), given[:, 5:6].sigmoid(), features
-
-    @staticmethod
-    def _change(given: Tensor, spread: Tensor, carried: Tensor) -> Tensor:
-        """A mean of the guess, what is interpolated and what is carried, and a correction."""
+        # A mean of the guess, what is interpolated and what is carried; and a correction.
         share = torch.cat([given[:, 4:5], given[:, 6:], torch.zeros_like(given[:, :1])], 1)
         share = share.softmax(1)
-        heads = share.shape[1] - 2
-        carried = double(carried, given).unflatten(1, (heads, 2))
+        carried = double(carried, given).unflatten(1, (-1, 2))
         level = (carried * share[:, 1:-1, None]).sum(1)
-        level = torch.cat([level, torch.zeros_like(level)], 1)
-        return given[:, :4] + share[:, :1] * spread + level
+        change = given[:, :4] + torch.cat([level, torch.zeros_like(level)], 1)
+        return change, share[:, :1], given[:, 5:6].sigmoid(), features

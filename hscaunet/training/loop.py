@@ -70,7 +70,8 @@ def loss_of(predicted: Tensor, guess: Tensor, batch: Batch, o: Options) -> Tenso
     if many < len(batch.x):
         ab = [denormalize_ab(t[many:]) for t in (predicted, guess, truth)]
         weights = o.outside_weight, o.spill_weight
-        losses.append(thing_losses(*ab, batch.inside, batch.repainted, *weights))
+        on_things = thing_losses(*ab, batch.inside, batch.repainted, *weights)
+        losses.append(o.thing_weight * on_things)
     alone = picture_losses(L, guess, normalize_ab(batch.own), 0.0)
     alone = (alone * batch.guessable).sum() / batch.guessable.sum().clamp_min(1)
     return torch.cat(losses).mean() + o.guess_weight * alone

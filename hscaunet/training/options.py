@@ -54,7 +54,10 @@ class Options:
     loss: str = option("picture", "picture, or published")
     ssim_weight: float = option(6.0, "of 1 - SSIM beside the log squared error", 0, 100)
     guess_weight: float = option(0.5, "of the loss of the guess without hints", 0, 100)
-    outside_weight: float = option(2.0, "of the error outside the things with hints", 0, 100)
+    thing_weight: float = option(
+        0.4, "of the loss of photos with hints in things, beside those with hints all over", 0, 100
+    )
+    outside_weight: float = option(3.0, "of the error outside the things with hints", 0, 100)
     spill_weight: float = option(2.0, "of what repainted things change outside them", 0, 100)
     dense_share: float = option(0.35, "of the photos with hints all over: single pixels", 0, 1)
     pixels: tuple[float, ...] = option(

@@ -35,9 +35,12 @@ class Engine(Protocol):
     reason : str
         Why it runs on this device, for the log.
 
+    splits : bool
+        Whether what depends on the photo alone can be computed once and kept: `look`, `answer`.
+
     Notes
     -----
-    `run` may be called from several threads at once.
+    `run`, `look` and `answer` may be called from several threads at once.
     """
 
     backend: str
@@ -45,9 +48,20 @@ class Engine(Protocol):
     precision: str
     metadata: dict[str, str]
     reason: str
+    splits: bool
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 4, H, W) to (N, 2, H, W) in the layout of `runtime.layout`."""
+        ...
+
+    def look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What depends on the photos of `x` alone, for `answer`; only if it `splits`."""
+        ...
+
+    def answer(
+        self, x: NDArray[np.float32], photo: list[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """What `run` gives, with what `look` gave for the same photos; only if it `splits`."""
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.errors import BackendError, ModelError, first_line
+from runtime.onnx_cut import KEY, cut
 from runtime.onnx_file import check_layout, read_model_file
 
 if not hasattr(ort, "InferenceSession"):
@@ -27,6 +29,7 @@ class Engine:
     """
 
     backend = "onnxruntime"
+    splits = False
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Engine:
                 f"{type(session_options).__name__}."
             )
         data, self.metadata = read_model_file(model)
+        self._look: ort.InferenceSession | None = None
         cuda = _CUDA in ort.get_available_providers()
         if device == "cuda" and not cuda:
             raise BackendError(
@@ -56,6 +60,10 @@ class Engine:
         session = None
         if cuda and device != "cpu":
             session = self._open_cuda(data, model, options, must=device == "cuda")
+        if session is None and KEY in self.metadata:
+            photo, rest, self._between = cut(data, self.metadata, str(model))
+            self._look = self._open(photo, model, [_CPU], options)
+            data, self.splits = rest, True
         self._session: ort.InferenceSession | None = session or self._open(
             data, model, [_CPU], options
         )
@@ -69,7 +77,8 @@ class Engine:
                 f"session must be an onnxruntime.InferenceSession, not a {type(session).__name__}."
             )
         self = cls.__new__(cls)
-        self._session, self.reason = session, "the application's own session"
+        self._session, self._look = session, None
+        self.reason = "the application's own session"
         self.metadata = dict(session.get_modelmeta().custom_metadata_map)
         check_layout(self.metadata, "The session's model")
         self._settle("The session's model")
@@ -84,6 +93,8 @@ class Engine:
         if self.device == "cpu" and self.precision == "fp16":
             self.precision = "fp32"  # its CPU kernels have no fp16 and compute in fp32
         inputs, outputs = session.get_inputs(), session.get_outputs()
+        if self.splits:
+            inputs = inputs[:1]  # what follows it is `look`'s
         for values, channels in ((inputs, 4), (outputs, 2)):
             good = len(values) == 1 and values[0].type == "tensor(float)"
             if not good or len(values[0].shape) != 4 or values[0].shape[1] != channels:
@@ -131,13 +142,35 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        session, on_device = self._session, self._on_device
+        if self.splits:
+            return self.answer(x, self.look(x))
+        on_device = self._on_device
+        if on_device is not None:
+            return self._try(on_device.run, x)
+        return self._run(self._session, {self._input: x})[0]
+
+    def look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """See `runtime.engines.Engine`."""
+        return self._run(self._look, {self._input: x})
+
+    def answer(
+        self, x: NDArray[np.float32], photo: list[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """See `runtime.engines.Engine`."""
+        given = dict(zip(self._between, photo, strict=True))
+        return self._run(self._session, {self._input: x, **given})[0]
+
+    def _run(
+        self, session: ort.InferenceSession | None, feed: dict[str, NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
         if session is None:
             raise BackendError("This engine has been closed; open another Colorizer.")
+        return self._try(lambda _: session.run(None, feed), feed[self._input])
+
+    @staticmethod
+    def _try(work: Callable[[NDArray[np.float32]], Any], x: NDArray[np.float32]) -> Any:
         try:
-            if on_device is not None:
-                return on_device.run(x)
-            return session.run([self._output], {self._input: x})[0]
+            return work(x)
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime failed on an input of {x.shape}: {first_line(error)}"
@@ -146,7 +179,7 @@ class Engine:
     def close(self) -> None:
         """See `runtime.engines.Engine`; a session of the application's own stays open."""
         # In this order: `run` reads them the other way round.
-        self._session = None
+        self._session = self._look = None
         self._on_device = None
 
 

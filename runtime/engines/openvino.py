@@ -11,6 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from runtime.errors import BackendError, ModelError, first_line
+from runtime.onnx_cut import KEY, cut
 from runtime.onnx_file import read_model_file
 from runtime.tiles import cores
 
@@ -57,11 +58,14 @@ class Engine:
             config["INFERENCE_NUM_THREADS"] = threads * streams
         if precision is not None:
             config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
+        parts = [data]
+        if KEY in self.metadata:
+            *parts, self._between = cut(data, self.metadata, str(model))
         try:
-            network = ov.Core().read_model(data)
-            _check_interface(network, model)
-            self._compiled = ov.Core().compile_model(network, "CPU", config)
-            kind = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+            networks = [ov.Core().read_model(part) for part in parts]
+            _check_interface(networks[-1].inputs[:1], networks[-1].outputs, model)
+            compiled = [ov.Core().compile_model(one, "CPU", config) for one in networks]
+            kind = compiled[-1].get_property("INFERENCE_PRECISION_HINT").to_string()
         except RuntimeError as error:
             raise ModelError(
                 f"{model} cannot be opened by OpenVINO: it is damaged, or does not fit this "
@@ -71,31 +75,60 @@ class Engine:
         if quantized:
             self.precision = "int8"  # its convolutions; what is not quantized runs in fp32
         self.reason = "asked for" if device == "cpu" else "OpenVINO runs on the CPU"
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self.splits = len(compiled) == 2
+        self._parts: list[_Part] | None = [_Part(one) for one in compiled]
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        compiled, idle = self._compiled, self._idle
-        if compiled is None:
+        if self.splits:
+            return self.answer(x, self.look(x))
+        return self._run(-1, [x])[0]
+
+    def look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """See `runtime.engines.Engine`."""
+        return self._run(0, [x])
+
+    def answer(
+        self, x: NDArray[np.float32], photo: list[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """See `runtime.engines.Engine`."""
+        return self._run(-1, [x, *photo])[0]
+
+    def _run(self, part: int, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        parts = self._parts
+        if parts is None:
             raise BackendError("This engine has been closed; open another Colorizer.")
         try:
-            request = idle.get_nowait()
-        except queue.Empty:
-            request = compiled.create_infer_request()
-        try:
-            request.infer([x], share_inputs=True)
-            return request.get_output_tensor(0).data.copy()
+            return parts[part].run(inputs)
         except RuntimeError as error:
             raise BackendError(
-                f"OpenVINO failed on an input of {x.shape}: {_reason(error)}"
+                f"OpenVINO failed on an input of {inputs[0].shape}: {_reason(error)}"
             ) from None
-        finally:
-            idle.put(request)
 
     def close(self) -> None:
         """See `runtime.engines.Engine`."""
-        self._idle = queue.LifoQueue()
-        self._compiled = None
+        self._parts = None
+
+
+class _Part:
+    """A compiled model, and requests for it that no call uses now."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._outputs = range(len(compiled.outputs))
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+
+    def run(self, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Inputs and outputs in the order of the file's."""
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            request.infer(inputs, share_inputs=True)
+            return [request.get_output_tensor(i).data.copy() for i in self._outputs]
+        finally:
+            self._idle.put(request)
 
 
 def _reason(error: BaseException) -> str:
@@ -104,8 +137,8 @@ def _reason(error: BaseException) -> str:
     return lines[-1].strip() if lines else first_line(error)
 
 
-def _check_interface(network: Any, model: Path) -> None:
-    for values, channels in ((network.inputs, 4), (network.outputs, 2)):
+def _check_interface(inputs: Any, outputs: Any, model: Path) -> None:
+    for values, channels in ((inputs, 4), (outputs, 2)):
         good = len(values) == 1 and values[0].element_type == ov.Type.f32
         shape = values[0].partial_shape if good else None
         if shape is None or shape.rank.is_dynamic or len(shape) != 4 or shape[1] != channels:

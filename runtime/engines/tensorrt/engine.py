@@ -191,7 +191,7 @@ class EngineFile:
 class Engine:
     """See `runtime.engines.Engine`."""
 
-    backend, device = "tensorrt", "cuda"
+    backend, device, splits = "tensorrt", "cuda", False
 
     def __init__(
         self, model: Path, *, device: str, threads: int | None = None, cuda: str = "auto"
