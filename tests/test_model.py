@@ -231,7 +231,7 @@ def test_cells_at_an_edge_of_L_are_read_on_its_two_sides():
     module = Interpolation()
     estimate, fine_L = module(*hints), F.avg_pool2d(L, 2)
     coarse = paint(module.read(estimate, mean_L), L, mean_L)
-    fine = paint(module.read(estimate, fine_L), L, fine_L, 2)
+    fine = paint(module.read(estimate, fine_L, 2), L, fine_L, 2)
     errors = [(found - ab).abs()[..., 26:34].mean() for found in (coarse, fine)]
     assert errors[1] < 0.5 * errors[0]
 

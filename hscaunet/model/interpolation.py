@@ -99,21 +99,21 @@ class Interpolation(nn.Module):
         assert estimate is not None
         return estimate
 
-    def read(self, estimate: Tensor, L: Tensor) -> Tensor:
+    def read(self, estimate: Tensor, L: Tensor, factor: int = 1) -> Tensor:
         """What an interpolation says where L is this, as `hscaunet.model.blocks.paint` wants it.
 
         Parameters
         ----------
         estimate : Tensor, shape (N, C, bins, h, w)
-        L : Tensor, shape (N, 1, f h, f w)
-            For each cell, or for finer ones.
+        L : Tensor, shape (N, 1, factor h, factor w)
+        factor : int
+            How much finer the cells of L are.
 
         Returns
         -------
-        Tensor, shape (N, 2 C, f h, f w)
+        Tensor, shape (N, 2 C, factor h, factor w)
             Level, and slope over L.
         """
-        factor = round(L.shape[3] / estimate.shape[4])
         if factor > 1:
             planes = enlarge(estimate.flatten(0, 1), factor)
             estimate = planes.unflatten(0, (-1, estimate.shape[1]))

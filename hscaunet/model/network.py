@@ -24,6 +24,9 @@ from runtime.layout import NEUTRAL
 WIDTHS = (48, 96, 160, 192)
 """Channels of the lite network's U-Net, at 1/4, 1/8, 1/16 and 1/32 of the size."""
 
+FINER = CELL // FINE
+"""How much finer the last step's cells are than the others."""
+
 
 class HSCAUNet(nn.Module):
     """Hint- and Spatial-Channel-Attention U-Net over a photo's features.
@@ -119,13 +122,13 @@ class HSCAUNet(nn.Module):
         change, take, reach, features = self.unet(photo, count, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
             coefficients, fine_L = photo.guess + change, F.avg_pool2d(L, FINE)
-            level = paint(coefficients, fine_L, mean_L, CELL // FINE)
-            fine = torch.cat([level, enlarge(coefficients[:, 2:], FINE)], 1)
-            fine = fine + enlarge(take, FINE) * self.interpolation.read(filled, fine_L)
+            level = paint(coefficients, fine_L, mean_L, FINER)
+            fine = torch.cat([level, enlarge(coefficients[:, 2:], FINER)], 1)
+            fine = fine + enlarge(take, FINER) * self.interpolation.read(filled, fine_L, FINER)
             # What a hint's own pixels still lack, to the cells beside it.
             lacks = cell_sums(own - paint(fine, L, fine_L, FINE) * mask, FINE)
             filled = self.touch_up(hint_L, count, 4 * F.avg_pool2d(lacks, 2))
-            fine = fine + enlarge(reach, FINE) * self.touch_up.read(filled, fine_L)
+            fine = fine + enlarge(reach, FINER) * self.touch_up.read(filled, fine_L, FINER)
             count = cell_sums(mask, FINE)
         detail = self.detail(features, L, fine[:, :2], count, lacks)
         with torch.autocast(x.device.type, enabled=False):
