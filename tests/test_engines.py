@@ -7,9 +7,10 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
-from conftest import colorful, run_python
+from conftest import ONNX_ENGINES, colorful, run_python
 
 from runtime import (
     BackendError,
@@ -61,11 +62,58 @@ def test_every_engine_colorizes_from_many_threads_alike(backend, tiny_onnx):
     assert all(np.array_equal(a, b) for a, b in zip(alone * 3, together, strict=True))
 
 
+@pytest.mark.parametrize("backend", ONNX_ENGINES)
+def test_a_file_in_two_parts_gives_what_it_gives_as_one(backend, tiny_onnx, tmp_path):
+    """And holds each weight once."""
+    from runtime.onnx_cut import KEY, cut
+    from runtime.onnx_file import read_model_file
+
+    data, metadata = read_model_file(tiny_onnx)
+    photo, rest, between = cut(data, metadata, "tiny")
+    assert len(photo) + len(rest) < len(data) + 20_000
+    assert between[0] == "photo.quarter"
+    for part in (photo, rest):
+        onnx.checker.check_model(onnx.load_from_string(part), full_check=True)
+    whole = onnx.load(tiny_onnx)
+    entries = [p for p in whole.metadata_props if p.key != KEY]
+    del whole.metadata_props[:]
+    whole.metadata_props.extend(entries)
+    onnx.save(whole, tmp_path / "whole.onnx")
+    parts, one = (open_engine(p, backend=backend) for p in (tiny_onnx, tmp_path / "whole.onnx"))
+    assert (parts.splits, one.splits) == (True, False)
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 4, 64, 96), np.float32)
+    x[:, 3] = x[:, 3] < 0.02
+    other = x.copy()
+    other[:, 3] = 0
+    kept = parts.look(x)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, parts.look(other), strict=True))
+    close = 0.02 if parts.precision == "bf16" else 1e-5
+    for one_input in (x, other):
+        assert np.array_equal(parts.answer(one_input, kept), parts.run(one_input))
+        assert np.abs(parts.run(one_input) - one.run(one_input)).max() < close
+
+
+@pytest.mark.parametrize("names", ["", "nothing", "photo.quarter,nothing", "ab", "input,ab"])
+def test_a_file_that_names_tensors_which_it_does_not_hold_is_refused(names, tiny_onnx, tmp_path):
+    from runtime.onnx_cut import KEY
+
+    model = onnx.load(tiny_onnx)
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            entry.value = names
+    onnx.save(model, tmp_path / "m.onnx")
+    for backend in ONNX_ENGINES:
+        with pytest.raises(ModelError, match="does not hold the tensors"):
+            open_engine(tmp_path / "m.onnx", backend=backend)
+
+
 def test_bound_memory_gives_what_a_plain_run_gives(tiny_onnx):
     """How the CUDA provider is run, on the device that there is here."""
     from runtime.engines.onnxruntime import _OnDevice
 
-    engine = open_engine(tiny_onnx, backend="onnxruntime", device="cpu")
+    session = ort.InferenceSession(tiny_onnx, providers=["CPUExecutionProvider"])
+    engine = engines_module.engine_of_session(session)
     rng = np.random.default_rng(0)
     shapes = [(1, 4, 32, 48), (2, 4, 16, 16), (1, 4, 64, 32), (3, 4, 32, 32), (1, 4, 16, 80)]
     inputs = [rng.random(shapes[i % 5], np.float32) for i in range(40)]
@@ -323,9 +371,9 @@ def test_openvino_runs_calls_side_by_side_where_threads_are_given(tiny_onnx):
     from runtime.engines import openvino
 
     for threads, streams in ((1, cores()), (cores(), 1)):
-        compiled = openvino.Engine(tiny_onnx, device="cpu", threads=threads)._compiled
-        assert int(compiled.get_property("NUM_STREAMS")) == streams
-        assert int(compiled.get_property("INFERENCE_NUM_THREADS")) == cores()
+        for part in openvino.Engine(tiny_onnx, device="cpu", threads=threads)._parts:
+            assert int(part._compiled.get_property("NUM_STREAMS")) == streams
+            assert int(part._compiled.get_property("INFERENCE_NUM_THREADS")) == cores()
 
 
 def test_auto_passes_over_an_engine_that_does_not_start(tiny_onnx, monkeypatch, caplog):

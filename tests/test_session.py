@@ -12,15 +12,22 @@ from runtime.report import ciede2000, hint_report
 
 
 class Counting(Colorizer):
-    """Counts the engine's calls."""
+    """Counts the engine's calls: those that look at a photo, and those that answer hints."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.calls = 0
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.looks = self.answers = 0
+        look, answer = self._engine.look, self._engine.answer
 
-    def predict(self, x):
-        self.calls += 1
-        return super().predict(x)
+        def looking(x):
+            self.looks += 1
+            return look(x)
+
+        def answering(x, photo):
+            self.answers += 1
+            return answer(x, photo)
+
+        self._engine.look, self._engine.answer = looking, answering
 
 
 @pytest.fixture(scope="module")
@@ -96,23 +103,25 @@ def test_editing_and_history(tiny, photo):
 
 def test_only_what_changed_is_computed_again(tiny, photo):
     session = tiny.open(photo)
-    tiny.calls = 0
+    tiny.looks = tiny.answers = 0
     session.preview(100)
     session.preview(100)
     session.preview(50)
     session.render()
     session.report()
-    assert tiny.calls == 1
+    assert tiny.answers == 1
     number = session.add(Hint(5, 5, "#ff0000"))
     session.preview(100)
     session.render()
-    assert tiny.calls == 2
+    assert tiny.answers == 2
     session.move(number, 6, 6)
     session.undo()
     session.undo()
     session.add(Hint(5, 5, "#ff0000"))
     session.preview()
-    assert tiny.calls == 3
+    assert tiny.answers == 3
+    session.suggest(30, 40)
+    assert tiny.looks == 1  # the photo's part is kept, whatever is asked of the hints
     shown = session.preview(100)
     shown[:] = 0  # the caller's own
     assert session.preview(100).any()

@@ -20,8 +20,9 @@ def _mean_around(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, (17, 1), 1, (8, 0)), (1, 17), 1, (0, 8))
 
 
-def _halved(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 2, ceil_mode=True)
+def _halved_up(x: Tensor) -> Tensor:
+    """Halve, rounding sizes up. (OpenVINO refuses to pool a single cell by two.)"""
+    return F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
 
 
 class Gate(nn.Module):
@@ -140,9 +141,9 @@ class HintUNet(nn.Module):
         half = F.max_pool2d(hint.abs(), 2)
         quarter = F.max_pool2d(half, 2)
         known = torch.cat([carried, seen, whole], 1).to(kind)
-        x2 = self.down1(torch.cat([_halved(x1), known, half[:, :1]], 1), photo.eighth)
-        x3 = self.everywhere(self.down2(_halved(x2), photo.sixteenth))
-        y = self.down3(_halved(x3), photo.last)
+        x2 = self.down1(torch.cat([F.max_pool2d(x1, 2), known, half[:, :1]], 1), photo.eighth)
+        x3 = self.everywhere(self.down2(F.max_pool2d(x2, 2), photo.sixteenth))
+        y = self.down3(_halved_up(x3), photo.last)
         y = self.up3(y, x3, quarter)
         y = self.up2(y, x2, half)
         features = self.up1(y, x1, hint)
