@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 SIZES = {"256x256": (256, 256), "1 MP": (864, 1152), "12 MP": (3000, 4000)}
-MODELS = {"lite": "hscaunet-lite", "full": "hscaunet"}
+MODELS = {"lite": "hscaunet-lite"}
 
 
 def photo(height: int, width: int) -> np.ndarray:

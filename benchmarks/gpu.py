@@ -32,21 +32,19 @@ TOLERANCE = 5e-3  # of fp16, on ab
 
 
 def make_model(width: int) -> tuple[Any, Path]:
-    """The bundled network of that width, or one with random weights; and a copy of its ONNX."""
+    """The bundled network (0), or the published form of a width with random weights; its ONNX."""
     from export.onnx import build_onnx
-    from hscaunet import HSCAUNet, load_checkpoint
+    from hscaunet import PublishedNet, load_checkpoint
     from hscaunet.weights import bundled_weights
     from runtime.layout import CONTRACT
-    from runtime.manifest import find_model
+    from runtime.manifest import DEFAULT_MODEL, find_model
 
     path = Path(tempfile.mkdtemp()) / f"width{width}.onnx"
-    name = {32: "hscaunet-lite", 64: "hscaunet"}.get(width)
-    if name:
-        path.write_bytes(find_model(name).read_bytes())
-        return load_checkpoint(bundled_weights(name)).model, path
+    if not width:
+        path.write_bytes(find_model(DEFAULT_MODEL).read_bytes())
+        return load_checkpoint(bundled_weights()).model, path
     torch.manual_seed(0)
-    model = HSCAUNet(width, "guided").eval()
-    torch.nn.init.normal_(model.outc.conv.weight, std=0.01)
+    model = PublishedNet(width).eval()
     metadata = {"layout": CONTRACT, "precision": "fp32", "name": path.stem}
     path.write_bytes(build_onnx(model, metadata=metadata).SerializeToString())
     return model, path
@@ -289,7 +287,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--widths", type=int, nargs="+", default=[0, 64])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=200)

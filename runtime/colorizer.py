@@ -48,7 +48,7 @@ class Colorizer:
     Parameters
     ----------
     model : str or path, optional
-        Name of a bundled model ("hscaunet-lite" or "hscaunet"), path of an ONNX file of this
+        Name of a bundled model (such as "hscaunet-lite"), path of an ONNX file of this
         project, or path of an engine file (``.engine``, ``.plan``) that ``python -m export.trt``
         built from one; None is the bundled default.
     backend : str

@@ -91,7 +91,7 @@ def int8_onnx(tiny_onnx, tmp_path_factory):
     return folder / "tiny.int8.onnx"
 
 
-@pytest.mark.parametrize("name", ["hscaunet-lite", "hscaunet"])
+@pytest.mark.parametrize("name", ["hscaunet-lite"])
 def test_rtx_builds_both_models(name, rtx, tmp_path):
     path = find_model(name)
     sizes = {}
