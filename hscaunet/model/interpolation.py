@@ -9,8 +9,6 @@ and nothing has to be computed at the photo's full size.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +20,13 @@ from hscaunet.tensors import enlarge, learning
 # so that a lone hint and a cell full of them both fit fp16. Powers of two: no bit of fp32 changes.
 _LARGEST_SIDE = 64
 
+# From coarse (the whole picture) to fine (cells of 4 px): how far hints spread over bins (standard
+# deviations, of 16 bins), what the coarser estimate weighs, and how much of a cell's hints its
+# neighbours get.
+_SIGMA = (0.895, 0.348, 1.315, 0.98, 0.245, 2.47)
+_LAMBDA = (4.348, 2.506, 0.448, 0.189, 0.13, 0.124)
+_SIDE = (0.048, 0.074, 0.075, 0.461, 0.113)
+
 
 class Interpolation(nn.Module):
     """Fill what hints say into all cells.
@@ -31,30 +36,34 @@ class Interpolation(nn.Module):
 
     Parameters
     ----------
-    levels : int
-        Cells of 4, 8, 16 ... px; above the last of them the whole picture if `whole`.
-    whole : bool
-        Whether hints reach beyond the largest cells.
     bins : int
         Triangular bins over L.
+
+    Notes
+    -----
+    Its numbers are fixed, fitted by ``benchmarks/fit_interpolation.py``: clicks on things would
+    teach it to reach nowhere, which is for the U-Net to decide.
     """
+
+    levels = 5  # cells of 4, 8, 16, 32 and 64 px, below the level of the whole picture
+    log_sigma: Tensor
+    log_lambda: Tensor
+    log_side: Tensor
 
     centers: Tensor
     distance2: Tensor
 
-    def __init__(self, levels: int = 5, whole: bool = True, bins: int = 16) -> None:
+    def __init__(self, bins: int = 16) -> None:
         super().__init__()
-        self.levels, self.whole, self.bins = levels, whole, bins
+        self.bins = bins
         positions = torch.arange(bins, dtype=torch.float32)
         self.register_buffer("centers", (positions / (bins - 1))[:, None, None], persistent=False)
         self.register_buffer(
             "distance2", (positions[:, None] - positions[None, :]) ** 2, persistent=False
         )
-        # From coarse (the whole picture) to fine (cells of 4 px).
-        spread = torch.tensor([1.5, 1.2, 1.0, 0.8, 0.6, 0.4])[-levels - 1 :] * (bins / 16)
-        self.log_sigma = nn.Parameter(spread.log())
-        self.log_lambda = nn.Parameter(torch.full((levels + 1,), math.log(0.2)))
-        self.log_side = nn.Parameter(torch.full((levels,), math.log(0.5)))
+        sigma = torch.tensor(_SIGMA) * (bins / 16)
+        for name, value in (("sigma", sigma), ("lambda", _LAMBDA), ("side", _SIDE)):
+            self.register_buffer(f"log_{name}", torch.as_tensor(value).log(), persistent=False)
 
     def forward(self, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:
         """Interpolate.
@@ -81,22 +90,17 @@ class Interpolation(nn.Module):
             # One more row and column of zeros make the size round up; they add nothing.
             cells = F.avg_pool2d(F.pad(cells, (0, 1, 0, 1)), 2) * 2
             pyramid.append(cells)
-        estimate: Tensor | None = None
-        if self.whole:
-            all_hints = cells.sum((2, 3), keepdim=True)
-            spread = F.conv2d(all_hints, self._bin_kernel(0)[:, :, None, None])
-            n, total = self._split(spread, planes.shape[1])
-            estimate = total / (n + self.log_lambda[0].exp() / _LARGEST_SIDE)
+        all_hints = cells.sum((2, 3), keepdim=True)
+        spread = F.conv2d(all_hints, self._bin_kernel(0)[:, :, None, None])
+        n, total = self._split(spread, planes.shape[1])
+        estimate = total / (n + self.log_lambda[0].exp() / _LARGEST_SIDE)
         for level, cells in enumerate(reversed(pyramid), start=1):
             n, total = self._split(self._spread(cells, level), planes.shape[1])
+            if level > 1:
+                estimate = enlarge(estimate.flatten(0, 1), 2).unflatten(0, (-1, sums.shape[1]))
+                estimate = estimate[..., : cells.shape[2], : cells.shape[3]]
             weight = self.log_lambda[level].exp() / (4 << (self.levels - level))
-            if estimate is not None:
-                if level > 1:
-                    estimate = enlarge(estimate.flatten(0, 1), 2).unflatten(0, (-1, sums.shape[1]))
-                    estimate = estimate[..., : cells.shape[2], : cells.shape[3]]
-                total = total + weight * estimate
-            estimate = total / (n + weight)
-        assert estimate is not None
+            estimate = (total + weight * estimate) / (n + weight)
         return estimate
 
     def read(self, estimate: Tensor, L: Tensor, factor: int = 1) -> Tensor:

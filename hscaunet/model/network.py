@@ -14,6 +14,7 @@ from hscaunet.model.affinity import Affinity
 from hscaunet.model.blocks import CELL, GAIN, cell_sums, paint
 from hscaunet.model.detail import CELL as FINE
 from hscaunet.model.detail import Detail
+from hscaunet.model.diffusion import Diffusion
 from hscaunet.model.interpolation import Interpolation
 from hscaunet.model.photo import Photo, PhotoEncoder
 from hscaunet.model.sizes import check_size
@@ -60,7 +61,7 @@ class HSCAUNet(nn.Module):
         self.affinity = Affinity(96, heads, depth)
         self.interpolation = Interpolation()
         self.unet = HintUNet(widths, heads)
-        self.touch_up = Interpolation(levels=2, whole=False)
+        self.diffusion = Diffusion(widths[0])
         self.detail = Detail(widths[0])
 
     @property
@@ -119,18 +120,17 @@ class HSCAUNet(nn.Module):
             carried, seen = self.affinity(
                 photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
             )
-        change, take, reach, features = self.unet(photo, count, said, spread, carried, seen)
+        change, take, flow, features = self.unet(photo, count, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
             coefficients, fine_L = photo.guess + change, F.avg_pool2d(L, FINE)
             level = paint(coefficients, fine_L, mean_L, FINER)
             fine = torch.cat([level, enlarge(coefficients[:, 2:], FINER)], 1)
             fine = fine + enlarge(take, FINER) * self.interpolation.read(filled, fine_L, FINER)
-            # What a hint's own pixels still lack, to the cells beside it.
-            lacks = cell_sums(own - paint(fine, L, fine_L, FINE) * mask, FINE)
-            filled = self.touch_up(hint_L, count, 4 * F.avg_pool2d(lacks, 2))
-            fine = fine + enlarge(reach, FINER) * self.touch_up.read(filled, fine_L, FINER)
-            count = cell_sums(mask, FINE)
-        detail = self.detail(features, L, fine[:, :2], count, lacks)
+            count, given = cell_sums(torch.cat([mask, own], 1), FINE).split([1, 2], 1)
+            moved = self.diffusion(features, fine_L, fine[:, :2], count, given)
+            level = fine[:, :2] + enlarge(flow, FINER) * moved
+            lacks = given - level * count
+        detail = self.detail(features, L, level, count, lacks)
         with torch.autocast(x.device.type, enabled=False):
-            told = paint(fine + detail, L, fine_L, FINE)
+            told = paint(torch.cat([level, fine[:, 2:]], 1) + detail, L, fine_L, FINE)
         return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL

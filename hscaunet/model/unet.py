@@ -124,8 +124,8 @@ class HintUNet(nn.Module):
             Of the guess's coefficients, but for what is interpolated.
         take : Tensor, shape (N, 1, h, w)
             How much of what is interpolated to take, 0..1.
-        reach : Tensor, shape (N, 1, h, w)
-            How far a hint's colour may go to the cells beside it, 0..1.
+        flow : Tensor, shape (N, 1, h, w)
+            How much of what diffusion changes to take, 0..1.
         features : Tensor, shape (N, widths[0], h, w)
             What it knows of the places.
         """

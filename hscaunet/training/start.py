@@ -26,8 +26,6 @@ log = logging.getLogger("hscaunet.train")
 # renames of a save.
 CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
 
-_FEW_RATE = 10.0  # of the learning rate, for the logarithms that the interpolation is made of
-
 
 @dataclass
 class Place:
@@ -236,12 +234,10 @@ def _begin(model: Network, initial: str | None, backbone: str | None) -> None:
 def _make_optimizer(
     model: Network, options: Options, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW in groups: what decays, what does not, the classifier, the few logarithms."""
+    """AdamW in groups: what decays, what does not, the classifier."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        share = _FEW_RATE if ".log_" in name else 1.0
-        if ".backbone." in name:
-            share = options.backbone_rate
+        share = options.backbone_rate if ".backbone." in name else 1.0
         parameter.requires_grad_(share > 0)
         if share > 0:
             groups.setdefault((share, parameter.ndim == 4), []).append(parameter)
