@@ -96,7 +96,7 @@ class Diffusion(nn.Module):
         -------
         Tensor, shape (N, 2, h, w)
         """
-        guide = self.guide(features).float()
+        guide = self.guide(features.float())
         small = F.avg_pool2d(torch.cat([L, start, 4 * count, 4 * sums], 1), 2)
         change = self._spread(0, *small.split([1, 2, 1, 2], 1), None, guide)
         return self._spread(1, L, start, count, sums, enlarge(change, 2), None)
