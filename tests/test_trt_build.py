@@ -36,7 +36,7 @@ from runtime.manifest import DEFAULT_MODEL, find_model
 
 LATER = [v for v in VERSIONS if v != "rtx"]
 
-CONVOLUTIONS = 118
+CONVOLUTIONS = 137
 """Of the bundled model: what has weights, and eight that spread hints in the interpolation."""
 
 
