@@ -1,0 +1,1 @@
+"""Photos, label maps and hints, for training and evaluation."""

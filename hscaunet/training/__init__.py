@@ -1,0 +1,1 @@
+"""Training: options, batches, losses and the loop."""
