@@ -1,8 +1,8 @@
 """Fit the interpolation's few numbers to hints all over photos: what its defaults were found by.
 
-``python benchmarks/fit_interpolation.py CHECKPOINT --data PHOTOS...`` takes a guided network's guess
-as it is, adds what the interpolation alone makes of the hints, and minimizes the mean log squared
-error of the picture. Training does not: clicks on things would teach the interpolation to reach
+``python benchmarks/fit_interpolation.py CHECKPOINT --data PHOTOS...`` takes a guided network's
+guess as it is, adds what the interpolation alone makes of the hints, and minimizes the mean log
+squared error of the picture. Training does not: clicks on things would teach the interpolation to reach
 nowhere, which is the U-Net's to decide.
 """
 

@@ -1,4 +1,4 @@
-"""Build time and size of both bundled networks' engines: ``python benchmarks/trt_build.py``."""
+"""Build time and size of the bundled network's engines: ``python benchmarks/trt_build.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flavor", default="rtx", choices=("auto", "rtx", "tensorrt"))
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--widths", type=int, nargs="+", default=[0], help="0: the bundled one")
     args = parser.parse_args()
     library = open_library(args.flavor)
     print(f"{library.name} {library.version}\n")
