@@ -2,8 +2,8 @@
 
 ``python benchmarks/fit_interpolation.py CHECKPOINT --data PHOTOS...`` takes a guided network's
 guess as it is, adds what the interpolation alone makes of the hints, and minimizes the mean log
-squared error of the picture. Training does not: clicks on things would teach the interpolation to reach
-nowhere, which is the U-Net's to decide.
+squared error of the picture. Training does not: clicks on things would teach the interpolation to
+reach nowhere, which is the U-Net's to decide.
 """
 
 from __future__ import annotations

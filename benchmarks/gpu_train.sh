@@ -59,7 +59,7 @@ PY
     ls -l "$OUT"
     ;;
 *)
-    sed -n '2,15p' "$0"
+    sed -n '2,14p' "$0"
     exit 2
     ;;
 esac

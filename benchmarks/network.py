@@ -74,9 +74,10 @@ def main() -> None:
             for name in args.models:
                 path = Path(name) if Path(name).is_file() else find_model(name)
                 engine = open_engine(path, backend=backend, device="cpu")
-                kept = engine.look(x)
                 calls[name] = lambda e=engine: e.run(x)
-                calls[f"{name}, edit"] = lambda e=engine, k=kept: e.answer(x, k)
+                if engine.splits:
+                    kept = engine.look(x)
+                    calls[f"{name}, edit"] = lambda e=engine, k=kept: e.answer(x, k)
             found = in_turn(calls, args.repeats)
             report[f"{backend} {base.precision}"] = found
             print(f"{backend} {base.precision}, {os.cpu_count()} cores")

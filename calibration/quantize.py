@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from calibration.ranges import Ranges
 from export.onnx import store_half
 from runtime.errors import ColorizationError, ModelError, first_line
+from runtime.onnx_cut import KEY
 
 if TYPE_CHECKING:
     import onnx
@@ -160,6 +161,8 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
     store_half(made, taken, exact=True)
     del made.metadata_props[:]
     for entry in proto.metadata_props:
+        if entry.key == KEY:
+            continue  # eight bits come as one graph
         value = "int8" if entry.key == "precision" else entry.value
         made.metadata_props.add(key=entry.key, value=value)
     del made.graph.value_info[:]

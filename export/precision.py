@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runtime.errors import ModelError, first_line
+from runtime.onnx_cut import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ _BETWEEN = {"Add", "Clip", "Concat", "MaxPool", "Mul", "Pad", "ReduceMax", "Redu
 _BETWEEN |= {"Resize", "Sigmoid", "Slice"}
 
 # Of these only the first input holds values; the others are sizes and scales of fixed types.
-_ONE_VALUE = {"Resize", "Slice", "Expand", "Reshape"}
+_ONE_VALUE = {"Resize", "Slice"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _settle_nodes(proto: onnx.ModelProto) -> None:
 def half_nodes(proto: onnx.ModelProto) -> set[str]:
     """Names of the nodes that half precision serves: all convolutions, and what joins them.
 
-    The rest stays in float: Lab, sums over hints, quotients, comparisons of places. What stands
+    The rest stays in float: Lab, counts of hints, quotients, comparisons of places. What stands
     between convolutions is half where all that goes into it is.
 
     Raises
@@ -294,9 +295,11 @@ def to_half(
     graph.node.extend(nodes)
     graph.initializer.extend(added)
     _drop_unused(model)
-    for entry in model.metadata_props:
-        if entry.key == "precision":
-            entry.value = "fp16"
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    facts.pop(KEY, None)  # the tensors between its parts are others now: it comes as one graph
+    if "precision" in facts:
+        facts["precision"] = "fp16"
+    helper.set_model_props(model, facts)
     onnx.checker.check_model(model, full_check=True)
     inside = {name: reach[name] for name in made & reach.keys() if name in halves}
     at = max(inside, key=inside.__getitem__, default="")

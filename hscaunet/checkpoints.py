@@ -209,6 +209,8 @@ def _load_release(path: Path) -> Checkpoint:
         raise ModelError(f"{path} holds no weights of this project.")
     try:
         config, rest = json.loads(metadata["config"]), json.loads(metadata["metadata"])
+        if not isinstance(config, dict) or not isinstance(rest, dict):
+            raise ValueError
     except (KeyError, ValueError):
         raise ModelError(f"{path} does not say which network its weights are for.") from None
     return Checkpoint(_build(config, state, path), rest)

@@ -72,6 +72,8 @@ def _misfit(args: argparse.Namespace) -> str | None:
         return "--sheet-photos must be at least 1."
     if _OBJECTS in args.protocols and len(args.protocols) > 1:
         return "objects needs photos with label maps: measure it in a command of its own."
+    if not args.model and not args.floors:
+        return "There is nothing to measure: name a model, or leave --floors out."
     if args.sheet and not args.model:
         return "--sheet shows a model's output: name one."
     if args.plot and not {"zhang", "icolorit"} & set(args.protocols):

@@ -35,15 +35,21 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import logging
 
-    from hscaunet.data.photos import load_photos
+    from hscaunet.data.photos import DataError, load_photos
     from hscaunet.data.things import encode_labels, photo_key, segment
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     done = _done(args.out)
+    seen: set[str] = set()
     count = 0
     with tarfile.open(args.out, "a") as tar:
         for name, rgb in load_photos(args.data, short_side=args.short_side, progress="Photos"):
             key = photo_key(name)
+            if key in seen:
+                raise DataError(
+                    f"There are two photos of the name {key}, and label maps go by it; rename one."
+                )
+            seen.add(key)
             if key in done:
                 continue
             data = encode_labels(segment(rgb))
@@ -57,13 +63,14 @@ def _run(args: argparse.Namespace) -> None:
 
 def _done(path: Path) -> set[str]:
     """Photos whose maps a tar file holds; what a kill left half written is cut off."""
+    from hscaunet.data.photos import DataError
     from hscaunet.data.things import photo_key
 
     if not path.exists():
         return set()
     names, end = set(), 0
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             for member in tar:
                 blocks = -(-member.size // tarfile.BLOCKSIZE)
                 last = member.offset_data + blocks * tarfile.BLOCKSIZE
@@ -72,7 +79,8 @@ def _done(path: Path) -> set[str]:
                 names.add(photo_key(member.name))
                 end = last
     except tarfile.TarError:
-        pass
+        if path.stat().st_size >= tarfile.BLOCKSIZE:  # more than what a kill leaves of the first
+            raise DataError(f"{path} is there and is no tar file; name another --out.") from None
     with open(path, "r+b") as file:
         file.truncate(end)
         file.seek(end)

@@ -40,7 +40,7 @@ def enlarge(x: Tensor, factor: int) -> Tensor:
 
 def _enlarging(length: int, factor: int, like: Tensor) -> Tensor:
     """The matrix (factor * length, length) that enlarges a line."""
-    line = torch.arange(length, device=like.device, dtype=like.dtype)
-    place = (torch.arange(factor * length, device=like.device, dtype=like.dtype) + 0.5) / factor
-    place = (place - 0.5).clamp(0, length - 1)
-    return (1 - (place[:, None] - line).abs()).clamp_min(0)
+    line = torch.arange(length, device=like.device, dtype=torch.float32)
+    place = torch.arange(factor * length, device=like.device, dtype=torch.float32) + 0.5
+    place = (place / factor - 0.5).clamp(0, length - 1)
+    return (1 - (place[:, None] - line).abs()).clamp_min(0).to(like.dtype)

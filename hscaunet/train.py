@@ -102,7 +102,9 @@ def _settle(args: argparse.Namespace, state: dict[str, Any] | None) -> Options:
             given[one.name] = tuple(value) if isinstance(value, list) else value
     options = dataclasses.replace(options, **given)
     if state and options.network != parse_options(state["recipe"]).network:
-        raise OptionError("A run that goes on keeps its network; leave --form and --width out.")
+        raise OptionError(
+            "A run that goes on keeps its network; leave --form, --width and --widths out."
+        )
     return options
 
 

@@ -42,7 +42,7 @@ def test_things_of_different_colours_are_told_apart_by_their_colours():
 def test_label_maps_go_through_png_and_are_refused_otherwise(tmp_path):
     labels = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 7
     assert np.array_equal(decode_labels(encode_labels(labels), "x"), labels)
-    for bad in (b"nothing", bytes(cv2.imencode(".png", colorful(8, 8))[1])):
+    for bad in (b"", b"nothing", bytes(cv2.imencode(".png", colorful(8, 8))[1])):
         with pytest.raises(DataError, match="x is no label map"):
             decode_labels(bad, "x")
     with pytest.raises(DataError, match="No label maps"):
@@ -168,3 +168,24 @@ def test_what_clicks_are_judged_by():
     predicted = torch.zeros(1, 2, 32, 32, requires_grad=True)
     thing_losses(predicted, guess, truth, inside, repainted, 2.0, 2.0).sum().backward()
     assert torch.isfinite(predicted.grad).all()
+
+
+def test_two_photos_of_one_name_are_not_given_one_map(tmp_path, capsys):
+    for folder in ("food", "cat"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "photos" / folder / "42.jpg"), colorful(64, 64))
+    assert main(["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "t.tar")]) == 1
+    assert "two photos of the name 42" in capsys.readouterr().err
+    (tmp_path / "maps").mkdir()
+    cv2.imwrite(str(tmp_path / "maps" / "42.png"), np.ones((64, 64), np.uint16))
+    with pytest.raises(DataError, match="Two photos have the name 42"):
+        PhotoBlock.load([tmp_path / "photos"], things=[tmp_path / "maps"])
+
+
+def test_a_file_that_is_no_tar_is_left_as_it_is(photo_folder, tmp_path, capsys):
+    other = tmp_path / "photo.jpg"
+    other.write_bytes(b"\xff\xd8" + bytes(range(256)) * 8)
+    before = other.read_bytes()
+    assert main(["--data", str(photo_folder), "--out", str(other)]) == 1
+    assert "is no tar file; name another --out" in capsys.readouterr().err
+    assert other.read_bytes() == before

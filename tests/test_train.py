@@ -228,7 +228,7 @@ def test_a_file_that_is_no_backbone_is_refused(photo_folder, tmp_path, capsys, t
         assert str(path) in capsys.readouterr().err
     more = ("--images", "4", "--backbone", "x", *PUBLISHED)
     assert main(arguments(photo_folder, tmp_path / "run", *more)) == 1
-    assert "has no --backbone" in capsys.readouterr().err
+    assert "--backbone is for" in capsys.readouterr().err
 
 
 def test_options_belong_to_the_checkpoint(photo_folder, tmp_path):

@@ -67,7 +67,7 @@ def decode_labels(data: bytes, name: str) -> NDArray[np.uint16]:
     """
     import cv2
 
-    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if labels is None or labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{name} is no label map: it must be a grey PNG of 8 or 16 bits.")
     return labels.astype(np.uint16)

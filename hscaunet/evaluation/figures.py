@@ -214,7 +214,11 @@ def objects_sheet(
         output = join(L, method.predict(x))
         truth = join(L, normalize_ab(case.truth))
         shown.append([clicks, join(L, normalize_ab(guess)), output, truth])
-    lines = [[*shown[i], *shown[i + 1]] for i in range(0, len(shown) - 1, 2)]
+    if not shown:
+        raise ColorizationError("No thing of these photos is worth a click: --sheet has no case.")
+    if len(shown) % 2:
+        shown.append([np.full_like(picture, 255) for picture in shown[0]])
+    lines = [[*shown[i], *shown[i + 1]] for i in range(0, len(shown), 2)]
     _draw_sheet(["one click", "no hints", "output", "truth"] * 2, lines, path)
 
 

@@ -121,7 +121,9 @@ def cases(photo: ObjectPhoto, number: int, guess: Tensor, seed: int = 0) -> Iter
     guess : Tensor, shape (1, 2, 256, 256)
         What the method makes of the photo without hints; ab in Lab units.
     """
-    order = np.random.default_rng([seed, number, 0]).permutation(np.unique(photo.labels))
+    order = np.random.default_rng([seed, number, 0]).permutation(
+        np.unique(photo.labels[photo.labels > 0])
+    )
     used = 0
     for thing in map(int, order):
         inside = photo.labels == thing

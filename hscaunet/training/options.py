@@ -150,10 +150,10 @@ def parse_options(saved: Mapping[str, Any]) -> Options:
     OptionError
         If they are of another release, or out of their ranges.
     """
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
     try:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return Options(**values)
-    except TypeError:
+    except (TypeError, AttributeError):
         raise OptionError(
             "The checkpoint is of another release; start a new run in another folder with "
             "--init CHECKPOINT."

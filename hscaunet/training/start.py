@@ -26,6 +26,9 @@ log = logging.getLogger("hscaunet.train")
 # renames of a save.
 CHECKPOINTS = ("last.pt", "next.pt", "previous.pt")
 
+# Of the optimizer's groups: what the options say, whatever a checkpoint had.
+_ASKED = ("share", "betas", "weight_decay")
+
 
 @dataclass
 class Place:
@@ -211,8 +214,11 @@ def open_run(
 
 def _begin(model: Network, initial: str | None, backbone: str | None) -> None:
     """The weights of a new run."""
-    if model.form == "published" and backbone:
-        raise ModelError("The published form has no --backbone; leave it out.")
+    if backbone and (model.form == "published" or initial):
+        raise ModelError(
+            "--backbone is for a guided network that begins anew; leave it out with --init and "
+            "with the published form."
+        )
     if initial is None:
         if model.form == "guided":
             model.photo.backbone.load_state_dict(read_backbone(backbone or find_backbone()))
@@ -257,18 +263,19 @@ def _go_on(run: Run, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's state into a run."""
     try:
         run.model.load_state_dict(state["model"])
+        asked = [{k: g[k] for k in _ASKED} for g in run.optimizer.param_groups]
         run.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(run.optimizer.param_groups, asked, strict=True):
+            group.update(values)  # they may be others than before
+        run.seen, run.step, run.elapsed = state["seen"], state["step"], state["elapsed"]
         for key, value in state["ema"].items():
             run.ema.shadow[key].copy_(value)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
-            "The checkpoint is of another release, or of a network of another size; start a new "
-            "run in another folder with --init CHECKPOINT."
+            "The checkpoint is of another release, of a network of another size, or of a run whose "
+            "--backbone-rate was 0 where this is not; start a new run in another folder with "
+            "--init CHECKPOINT."
         ) from error
-    for group in run.optimizer.param_groups:  # as it was: --weight-decay may be another
-        if group["params"][0].ndim == 4:
-            group["weight_decay"] = run.options.weight_decay
-    run.seen, run.step, run.elapsed = state["seen"], state["step"], state["elapsed"]
 
 
 def check_same(model: nn.Module, world: int) -> None:

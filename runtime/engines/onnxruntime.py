@@ -143,7 +143,9 @@ class Engine:
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
         if self.splits:
-            return self.answer(x, self.look(x))
+            look, answer = self._look, self._session  # both now: `close` may come between
+            photo = self._run(look, {self._input: x})
+            return self._answer(answer, x, photo)
         on_device = self._on_device
         if on_device is not None:
             return self._try(on_device.run, x)
@@ -157,8 +159,16 @@ class Engine:
         self, x: NDArray[np.float32], photo: list[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
+        return self._answer(self._session, x, photo)
+
+    def _answer(
+        self,
+        session: ort.InferenceSession | None,
+        x: NDArray[np.float32],
+        photo: list[NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
         given = dict(zip(self._between, photo, strict=True))
-        return self._run(self._session, {self._input: x, **given})[0]
+        return self._run(session, {self._input: x, **given})[0]
 
     def _run(
         self, session: ort.InferenceSession | None, feed: dict[str, NDArray[np.float32]]

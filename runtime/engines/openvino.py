@@ -80,22 +80,24 @@ class Engine:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        if self.splits:
-            return self.answer(x, self.look(x))
-        return self._run(-1, [x])[0]
+        parts = self._parts  # now: `close` may come between two runs
+        photo = self._run(parts, 0, [x]) if self.splits else []
+        return self._run(parts, -1, [x, *photo])[0]
 
     def look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """See `runtime.engines.Engine`."""
-        return self._run(0, [x])
+        return self._run(self._parts, 0, [x])
 
     def answer(
         self, x: NDArray[np.float32], photo: list[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """See `runtime.engines.Engine`."""
-        return self._run(-1, [x, *photo])[0]
+        return self._run(self._parts, -1, [x, *photo])[0]
 
-    def _run(self, part: int, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        parts = self._parts
+    @staticmethod
+    def _run(
+        parts: list[_Part] | None, part: int, inputs: list[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
         if parts is None:
             raise BackendError("This engine has been closed; open another Colorizer.")
         try:
