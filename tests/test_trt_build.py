@@ -116,7 +116,7 @@ def test_rtx_builds_both_models(name, rtx, tmp_path):
         half = sidecar.half / sidecar.convolutions
         assert half == 0 if precision == "fp32" else half > 0.9
         assert any(topic == "output" and text == "ab FLOAT" for topic, text in said)
-    # The weights are halved. Some 20 to 30 MB of each engine are something else, among them kernels,
+    # The weights are halved. Some 20 to 30 MB of each engine are something else, such as kernels,
     # of which half precision has about a megabyte more.
     weights = sum(math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer)
     assert sizes["fp32"] - sizes["fp16"] > 2 * weights - 1_500_000
