@@ -38,11 +38,14 @@ class Interpolation(nn.Module):
     ----------
     bins : int
         Triangular bins over L.
+    sigma, weight, side : tuple of float
+        From coarse to fine: how far hints spread over bins, what the coarser estimate weighs
+        (lambda), and how much of a cell's hints its neighbours get.
 
     Notes
     -----
-    Its numbers are fixed, fitted by ``benchmarks/fit_interpolation.py``: clicks on things would
-    teach it to reach nowhere, which is for the U-Net to decide.
+    Its numbers are fixed, those of the network fitted by ``benchmarks/fit_interpolation.py``:
+    clicks on things would teach it to reach nowhere, which is for the U-Net to decide.
     """
 
     levels = 5  # cells of 4, 8, 16, 32 and 64 px, below the level of the whole picture
@@ -53,7 +56,13 @@ class Interpolation(nn.Module):
     centers: Tensor
     distance2: Tensor
 
-    def __init__(self, bins: int = 16) -> None:
+    def __init__(
+        self,
+        bins: int = 16,
+        sigma: tuple[float, ...] = _SIGMA,
+        weight: tuple[float, ...] = _LAMBDA,
+        side: tuple[float, ...] = _SIDE,
+    ) -> None:
         super().__init__()
         self.bins = bins
         positions = torch.arange(bins, dtype=torch.float32)
@@ -61,8 +70,8 @@ class Interpolation(nn.Module):
         self.register_buffer(
             "distance2", (positions[:, None] - positions[None, :]) ** 2, persistent=False
         )
-        sigma = torch.tensor(_SIGMA) * (bins / 16)
-        for name, value in (("sigma", sigma), ("lambda", _LAMBDA), ("side", _SIDE)):
+        spread = torch.tensor(sigma) * (bins / 16)
+        for name, value in (("sigma", spread), ("lambda", weight), ("side", side)):
             self.register_buffer(f"log_{name}", torch.as_tensor(value).log(), persistent=False)
 
     def forward(self, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from hscaunet.model.photo import Photo
 
 _HINT = 3  # planes of a hint map: whether there is one, and what it says of a and b
 _NEAR = 6  # planes at 1/4 beside that: the guess (4), how many pixels, how many around
-_TWICE = 8.0  # three gates of one half, which an untrained sigmoid is, leave a skip as it was
+_UNGATED = 8.0  # three gates of one half, which an untrained sigmoid is, leave a skip as it was
 
 
 def _mean_around(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Gate(nn.Module):
         self.hint = HintAttention(1, _HINT)
 
     def forward(self, skip: Tensor, hint: Tensor) -> Tensor:
-        return skip * (_TWICE * self.sp(skip) * self.ch(skip) * self.hint(hint))
+        return skip * (_UNGATED * self.sp(skip) * self.ch(skip) * self.hint(hint))
 
 
 class Level(nn.Module):
