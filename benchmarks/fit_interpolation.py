@@ -15,7 +15,6 @@ import torch.nn.functional as F
 
 from hscaunet.checkpoints import load_checkpoint
 from hscaunet.model.blocks import CELL, GAIN, cell_sums, paint
-from hscaunet.model.network import FINE, FINER
 from hscaunet.training.batches import Drawer
 from hscaunet.training.block import PhotoBlock
 from hscaunet.training.losses import picture_losses
@@ -57,9 +56,8 @@ def main() -> None:
         count, hint_L, said = cell_sums(torch.cat([mask, L * mask, own - guess * mask], 1)).split(
             [1, 1, 2], 1
         )
-        filled = module(hint_L / count.clamp_min(1), count, said)
-        fine_L = F.avg_pool2d(L, FINE)
-        told = guess + paint(module.read(filled, fine_L, FINER), L, fine_L, FINE)
+        spread = module(hint_L / count.clamp_min(1), count, said, mean_L)
+        told = guess + paint(spread, L, mean_L)
         loss = picture_losses(L, told / GAIN + NEUTRAL, normalize_ab(batch.ab), 4.0).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -80,6 +80,9 @@ def _check_training(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     missing = [key for key in TRAINING_KEYS if key not in state]
     if missing:
         raise ModelError(f"{path} is a training checkpoint without its {missing[0]}.")
+    ema = state["ema"]
+    if not isinstance(ema, dict) or not all(isinstance(v, Tensor) for v in ema.values()):
+        raise ModelError(f"{path} is a training checkpoint without weights in its ema.")
     return state
 
 
@@ -151,20 +154,28 @@ def read_published(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> Pub
     return model.eval()
 
 
-def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> Network:
-    try:
-        model = build_network(config)
-        # Counters of BatchNorm are not released; nothing reads them.
-        counters = {
-            k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")
-        }
-        model.load_state_dict({**counters, **{k: v.float() for k, v in state.items()}})
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(
-            f"{path} does not hold the weights it claims, or they are of another release: "
-            f"{first_line(error)}"
-        ) from None
-    return model.eval()
+@dataclass
+class Weights:
+    """What a file of weights holds, whether a network of this release takes them or not."""
+
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    metadata: dict[str, Any]
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """Read weights of any kind this project knows; see `load_checkpoint`."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _read_release(path)
+    state = read_torch(path)
+    if isinstance(state, dict) and state.get("format") == TRAINING_FORMAT:
+        _check_training(state, path)
+        facts = {"name": path.stem, "images_seen": state["seen"], "recipe": state["recipe"]}
+        return Weights(state["config"], state["ema"], facts)
+    model = read_published(state)
+    facts = {"name": path.stem, "source": "published checkpoint"}
+    return Weights(model.config, model.state_dict(), facts)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -181,20 +192,23 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     ModelError
         If it is missing, damaged, or none of these.
     """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return _load_release(path)
-    state = read_torch(path)
-    if isinstance(state, dict) and state.get("format") == TRAINING_FORMAT:
-        _check_training(state, path)
-        model = _build(state["config"], state["ema"], path)
-        return Checkpoint(
-            model, {"name": path.stem, "images_seen": state["seen"], "recipe": state["recipe"]}
-        )
-    return Checkpoint(read_published(state), {"name": path.stem, "source": "published checkpoint"})
+    found = read_weights(path)
+    try:
+        model = build_network(found.config)
+        # Counters of BatchNorm are not released; nothing reads them.
+        counters = {
+            k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")
+        }
+        model.load_state_dict({**counters, **{k: v.float() for k, v in found.state.items()}})
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} does not hold the weights it claims, or they are of another release: "
+            f"{first_line(error)}"
+        ) from None
+    return Checkpoint(model.eval(), found.metadata)
 
 
-def _load_release(path: Path) -> Checkpoint:
+def _read_release(path: Path) -> Weights:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -213,7 +227,7 @@ def _load_release(path: Path) -> Checkpoint:
             raise ValueError
     except (KeyError, ValueError):
         raise ModelError(f"{path} does not say which network its weights are for.") from None
-    return Checkpoint(_build(config, state, path), rest)
+    return Weights(config, state, rest)
 
 
 @torch.no_grad()

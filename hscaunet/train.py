@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", help="CPU threads of PyTorch")
     add("--amp", choices=("auto", "bf16", "off"), default="auto",
         help="bf16 (auto: where it is fast)")  # fmt: skip
-    add("--compile", action="store_true", help="torch.compile the loss")
+    add("--compile", action="store_true", help="torch.compile the loss and what is no convolution")
     add("--time-limit", type=float, metavar="MINUTES", help="stop, resumable, after this long")
     add("--checkpoint-every", type=float, default=5, metavar="MINUTES", help="write last.pt (5)")
     add("--validate-every", type=int, default=5000, metavar="N", help="photos between (5000)")

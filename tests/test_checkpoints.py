@@ -76,7 +76,11 @@ def test_damaged_checkpoints_say_so(tmp_path):
     path = tmp_path / "c.pt"
     with pytest.raises(ModelError, match="no checkpoint"):
         load_training(path)
-    save_training(path, {"seen": 1, "ema": torch.zeros(5000), "config": {}, "recipe": {}})
+    state = {"seen": 1, "ema": {"a": torch.zeros(5000)}, "config": {}, "recipe": {}}
+    save_training(path, state | {"ema": [1]})
+    with pytest.raises(ModelError, match="without weights in its ema"):
+        load_training(path)
+    save_training(path, state)
     assert load_training(path)["seen"] == 1
     data = path.read_bytes()
     for length in (0, 10, len(data) // 2, len(data) - 10):

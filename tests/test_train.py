@@ -192,7 +192,7 @@ def test_losses_read_now_and_then_are_the_same(photo_folder, tmp_path, monkeypat
     assert load_training(bad / "last.pt")["seen"] == 16
 
 
-def test_the_loss_can_be_compiled(photo_folder, tmp_path, monkeypatch):
+def test_the_loss_and_what_is_no_convolution_can_be_compiled(photo_folder, tmp_path, monkeypatch):
     compiled = []
 
     def compile_(what, **_):
@@ -200,9 +200,13 @@ def test_the_loss_can_be_compiled(photo_folder, tmp_path, monkeypatch):
         return what
 
     monkeypatch.setattr(torch, "compile", compile_)
-    more = ("--images", "4", "--compile", *PUBLISHED)
-    assert main(arguments(photo_folder, tmp_path / "run", *more)) == 0
-    assert compiled == ["loss_of"]
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__)
+    )
+    for name, options in (("published", PUBLISHED), ("clicks", ())):
+        more = ("--images", "4", "--compile", *options)
+        assert main(arguments(photo_folder, tmp_path / name, *more)) == 0
+    assert compiled == ["loss_of", "loss_of", "Interpolation", "Affinity", "Diffusion"]
 
 
 def test_a_run_may_start_from_weights_that_fit_in_part(

@@ -2,12 +2,13 @@
 
 Levin, Lischinski and Weiss 2004 ("Colorization using optimization") make each pixel's colour the
 mean of its neighbours', weighted by likeness of L, and solve for it. A few steps towards that
-solution, on cells of 4 and then of 2 pixels, bring most of it and export to any engine.
+solution, on cells of 8, 4 and then 2 pixels, bring most of it and export to any engine.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from hscaunet.tensors import enlarge
 
 STEPS = 8
 """On cells of each size."""
+
+CELLS = (8, 4, 2)
+"""Sides of the cells in pixels, from coarse to fine; the guide is seen on all but the last."""
 
 _NEIGHBOURS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
 # Differences of L are taken in sixteenths of its range, so that the square of one 8-bit step,
@@ -45,13 +49,13 @@ def _squares(x: Tensor) -> Tensor:
 
 
 class Diffusion(nn.Module):
-    """Steps of diffusion along like L, on cells of 4 and of 2 pixels.
+    """Steps of diffusion along like L, on cells of 8, 4 and 2 pixels.
 
     Parameters
     ----------
     known : int
-        Channels of the features at 1/4 of the size, of which a guide is made: where it differs,
-        colour passes less, on cells of 4 pixels.
+        Channels of the photo's features at 1/4 of the size, of which a guide is made: where it
+        differs, colour passes less.
     steps : int
         On cells of each size.
 
@@ -72,61 +76,38 @@ class Diffusion(nn.Module):
         for plane, (i, j) in enumerate(_NEIGHBOURS):
             pick[plane, 0, i, j] = 1
         self.register_buffer("pick", pick, persistent=False)
-        self.log_spread = nn.Parameter(torch.full((2,), math.log(0.2)))
+        self.log_spread = nn.Parameter(torch.full((len(CELLS),), math.log(0.2)))
         self.guide = nn.Conv2d(known, _GUIDES, 1)
         with torch.no_grad():
             self.guide.weight.mul_(0.1)
 
-    def forward(
-        self, features: Tensor, L: Tensor, start: Tensor, count: Tensor, sums: Tensor
-    ) -> Tensor:
-        """What diffusion changes of a starting point.
+    def weights(self, L: Tensor, features: Tensor) -> list[Tensor]:
+        """Weights of each cell's eight neighbours, summing to 1: what the photo alone tells.
 
         Parameters
         ----------
-        features : Tensor, shape (N, known, h / 2, w / 2)
-        L : Tensor, shape (N, 1, h, w)
-            Of cells of 2 pixels; 0..1.
-        start : Tensor, shape (N, 2, h, w)
-        count, sums : Tensor, shape (N, 1 or 2, h, w)
-            Pixels of hints in each cell, and the sum of their colours, on the scale of `start`.
-            Cells with hints keep their mean at every step.
+        L : Tensor, shape (N, 1, H, W)
+            0..1.
+        features : Tensor, shape (N, known, H / 4, W / 4)
 
         Returns
         -------
-        Tensor, shape (N, 2, h, w)
+        list of Tensor, shape (N, 8, H / cell, W / cell)
+            For each of `CELLS`.
         """
         guide = self.guide(features.float())
-        small = F.avg_pool2d(torch.cat([L, start, 4 * count, 4 * sums], 1), 2)
-        change = self._spread(0, *small.split([1, 2, 1, 2], 1), None, guide)
-        return self._spread(1, L, start, count, sums, enlarge(change, 2), None)
+        guides = F.avg_pool2d(guide, 2), guide, None
+        return [
+            self._weigh(F.avg_pool2d(L, cell), log_spread, seen)
+            for cell, log_spread, seen in zip(CELLS, self.log_spread, guides, strict=True)
+        ]
 
-    def _spread(
-        self,
-        level: int,
-        L: Tensor,
-        start: Tensor,
-        count: Tensor,
-        sums: Tensor,
-        change: Tensor | None,
-        guide: Tensor | None,
-    ) -> Tensor:
-        """`steps` on cells of one size, from what coarser ones changed."""
-        known = (count > 0).to(start.dtype)
-        # The two planes of ab one after the other, as pictures of their own: (2N, 1, h, w).
-        weight = (self.weights(L, level, guide) * (1 - known)).repeat_interleave(2, 0)
-        given = (sums / count.clamp_min(1e-3)).flatten(0, 1)[:, None]
-        x = (start if change is None else start + change).flatten(0, 1)[:, None]
-        for _ in range(self.steps):
-            x = (weight * F.conv2d(_pad(x), self.pick)).sum(1, keepdim=True) + given
-        return x[:, 0].unflatten(0, (-1, 2)) - start
-
-    def weights(self, L: Tensor, level: int, guide: Tensor | None = None) -> Tensor:
-        """Weight of each neighbour, (N, 1, h, w) to (N, 8, h, w), summing to 1."""
+    @staticmethod
+    def _weigh(L: Tensor, log_spread: Tensor, guide: Tensor | None) -> Tensor:
         planes = L * _GAIN
         squares = _squares(planes if guide is None else torch.cat([planes, guide], 1))
         light = squares[:, 0]
-        spread = self.log_spread[level].exp().clamp_min(_SMALLEST_SPREAD)
+        spread = log_spread.exp().clamp_min(_SMALLEST_SPREAD)
         usual = light.mean(1, keepdim=True) * spread + _FLOOR
         # No softmax: over channels it is slow in ONNX Runtime, and no exponent is above 0.
         exponent = light / usual
@@ -136,3 +117,45 @@ class Diffusion(nn.Module):
             exponent = exponent - exponent.amin(1, keepdim=True)
         weights = torch.exp(-exponent)
         return weights / weights.sum(1, keepdim=True)
+
+    def forward(
+        self, weights: Sequence[Tensor], start: Tensor, count: Tensor, sums: Tensor
+    ) -> Tensor:
+        """What diffusion changes of a starting point.
+
+        Parameters
+        ----------
+        weights : sequence of Tensor
+            See `weights`.
+        start : Tensor, shape (N, 2, h, w)
+            On the finest cells.
+        count, sums : Tensor, shape (N, 1 or 2, h, w)
+            Pixels of hints in each of these cells, and the sum of their colours, on the scale of
+            `start`. Cells with hints keep their mean at every step.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, h, w)
+        """
+        planes = [torch.cat([start, count, sums], 1)]
+        for _ in CELLS[1:]:
+            planes.append(F.avg_pool2d(planes[-1], 2))
+        change = torch.zeros_like(planes[-1][:, :2])
+        for level, (alike, seen) in enumerate(zip(weights, reversed(planes), strict=True)):
+            if level:
+                change = enlarge(change, 2)
+            change = self._spread(alike, change, *seen.split([2, 1, 2], 1))
+        return change
+
+    def _spread(
+        self, alike: Tensor, change: Tensor, start: Tensor, count: Tensor, sums: Tensor
+    ) -> Tensor:
+        """`steps` on cells of one size, from what coarser ones changed."""
+        known = (count > 0).to(start.dtype)
+        # The two planes of ab one after the other, as pictures of their own: (2N, 1, h, w).
+        weight = (alike * (1 - known)).repeat_interleave(2, 0)
+        given = (sums / count.clamp_min(1e-3)).flatten(0, 1)[:, None]
+        x = (start + change).flatten(0, 1)[:, None]
+        for _ in range(self.steps):
+            x = (weight * F.conv2d(_pad(x), self.pick)).sum(1, keepdim=True) + given
+        return x[:, 0].unflatten(0, (-1, 2)) - start

@@ -2,9 +2,9 @@
 
 A bilateral pyramid (after Chen, Paris, Durand 2007, "Real-time edge-aware image processing with
 the bilateral grid"): what hints say is sorted into bins of L, spread to neighbouring cells and
-bins, and filled from coarse to fine. The result is read at the mean L of cells of 2 or 4 pixels and
-a bin above and below it, so that it is a linear function of L there (`hscaunet.model.blocks.paint`)
-and nothing has to be computed at the photo's full size.
+bins, and filled from coarse to fine. The result is read at each cell's mean L and a bin above and
+below it, so that it is a linear function of L there (`hscaunet.model.blocks.paint`) and nothing has
+to be computed at a finer size.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Interpolation(nn.Module):
         for name, value in (("sigma", spread), ("lambda", weight), ("side", side)):
             self.register_buffer(f"log_{name}", torch.as_tensor(value).log(), persistent=False)
 
-    def forward(self, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:
+    def forward(self, hint_L: Tensor, count: Tensor, sums: Tensor, L: Tensor) -> Tensor:
         """Interpolate.
 
         Parameters
@@ -85,12 +85,27 @@ class Interpolation(nn.Module):
             Pixels with a hint in each cell.
         sums : Tensor, shape (N, C, h, w)
             Sums of what they say.
+        L : Tensor, shape (N, 1, h, w)
+            Mean L of all pixels in each cell.
 
         Returns
         -------
-        Tensor, shape (N, C, bins, h, w)
-            What the hints say of each cell for each L, for `read`.
+        Tensor, shape (N, 2 C, h, w)
+            What the hints say at this L, and how it changes with L, as
+            `hscaunet.model.blocks.paint` wants it.
         """
+        return self.read(self.fill(hint_L, count, sums), L)
+
+    def read(self, filled: Tensor, L: Tensor) -> Tensor:
+        """Read what `fill` gives at a mean L and a bin above and below it; see `forward`."""
+        step = 1 / (self.bins - 1)
+        here = (filled * self._share(L)[:, None]).sum(2)
+        above, below = (L + step).clamp(0, 1), (L - step).clamp(0, 1)
+        change = (filled * (self._share(above) - self._share(below))[:, None]).sum(2)
+        return torch.cat([here, slope_of(change, 2 * step)], 1)
+
+    def fill(self, hint_L: Tensor, count: Tensor, sums: Tensor) -> Tensor:
+        """What the hints say of each cell for each L: (N, C, bins, h, w)."""
         planes = torch.cat([count, sums], 1) / 4
         share = self._share(hint_L)
         cells = (planes[:, :, None] * share[:, None]).flatten(0, 1)  # (N (1 + C), bins, h, w)
@@ -111,30 +126,6 @@ class Interpolation(nn.Module):
             weight = self.log_lambda[level].exp() / (4 << (self.levels - level))
             estimate = (total + weight * estimate) / (n + weight)
         return estimate
-
-    def read(self, estimate: Tensor, L: Tensor, factor: int = 1) -> Tensor:
-        """What an interpolation says where L is this, as `hscaunet.model.blocks.paint` wants it.
-
-        Parameters
-        ----------
-        estimate : Tensor, shape (N, C, bins, h, w)
-        L : Tensor, shape (N, 1, factor h, factor w)
-        factor : int
-            How much finer the cells of L are.
-
-        Returns
-        -------
-        Tensor, shape (N, 2 C, factor h, factor w)
-            Level, and slope over L.
-        """
-        if factor > 1:
-            planes = enlarge(estimate.flatten(0, 1), factor)
-            estimate = planes.unflatten(0, (-1, estimate.shape[1]))
-        step = 1 / (self.bins - 1)
-        here = (estimate * self._share(L)[:, None]).sum(2)
-        above, below = (L + step).clamp(0, 1), (L - step).clamp(0, 1)
-        change = (estimate * (self._share(above) - self._share(below))[:, None]).sum(2)
-        return torch.cat([here, slope_of(change, 2 * step)], 1)
 
     def _share(self, L: Tensor) -> Tensor:
         """Share of each bin: (N, 1, h, w) to (N, bins, h, w), summing to 1."""

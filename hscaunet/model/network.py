@@ -58,10 +58,10 @@ class HSCAUNet(nn.Module):
             raise ValueError(f"The third of the widths must be a multiple of 4, not {widths[2]}.")
         self.widths = widths
         self.photo = PhotoEncoder(widths)
-        self.affinity = Affinity(96, heads, depth)
+        self.affinity = Affinity(self.photo.eighth, heads, depth)
         self.interpolation = Interpolation()
         self.unet = HintUNet(widths, heads)
-        self.diffusion = Diffusion(widths[0])
+        self.diffusion = Diffusion(self.photo.quarter)
         self.detail = Detail(widths[0])
 
     @property
@@ -101,9 +101,11 @@ class HSCAUNet(nn.Module):
 
     def look(self, L: Tensor) -> Photo:
         """What depends on the photo alone: L, (N, 1, H, W) in 0..1."""
-        added, guess, features = self.photo(L)
-        embedded, doubt = self.affinity.embed(features), self.affinity.doubt(features)
-        return Photo(*added, guess, embedded.float(), doubt.float())
+        added, guess, quarter, eighth = self.photo(L)
+        embedded, doubt = self.affinity.embed(eighth), self.affinity.doubt(eighth)
+        with torch.autocast(L.device.type, enabled=False):
+            alike = self.diffusion.weights(L, quarter.float())
+        return Photo(*added, guess, embedded.float(), doubt.float(), *alike)
 
     def answer(self, x: Tensor, photo: Photo) -> tuple[Tensor, Tensor]:
         """See `both`."""
@@ -115,22 +117,20 @@ class HSCAUNet(nn.Module):
             cells = cell_sums(torch.cat([mask, L * mask, own - guess * mask], 1))
             count, hint_L, said = cells.split([1, 1, 2], 1)
             hint_L = hint_L / count.clamp_min(1)
-            filled = self.interpolation(hint_L, count, said)
-            spread = self.interpolation.read(filled, mean_L)
+            spread = self.interpolation(hint_L, count, said, mean_L)
             carried, seen = self.affinity(
                 photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
             )
         change, take, flow, features = self.unet(photo, count, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
-            coefficients, fine_L = photo.guess + change, F.avg_pool2d(L, FINE)
+            coefficients, fine_L = photo.guess + change + take * spread, F.avg_pool2d(L, FINE)
             level = paint(coefficients, fine_L, mean_L, FINER)
-            fine = torch.cat([level, enlarge(coefficients[:, 2:], FINER)], 1)
-            fine = fine + enlarge(take, FINER) * self.interpolation.read(filled, fine_L, FINER)
+            slope = enlarge(coefficients[:, 2:], FINER)
             count, given = cell_sums(torch.cat([mask, own], 1), FINE).split([1, 2], 1)
-            moved = self.diffusion(features, fine_L, fine[:, :2], count, given)
-            level = fine[:, :2] + enlarge(flow, FINER) * moved
+            moved = self.diffusion(photo.alike, level, count, given)
+            level = level + enlarge(flow, FINER) * moved
             lacks = given - level * count
         detail = self.detail(features, L, level, count, lacks)
         with torch.autocast(x.device.type, enabled=False):
-            told = paint(torch.cat([level, fine[:, 2:]], 1) + detail, L, fine_L, FINE)
+            told = paint(torch.cat([level, slope], 1) + detail, L, fine_L, FINE)
         return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL

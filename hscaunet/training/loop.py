@@ -69,7 +69,7 @@ def loss_of(predicted: Tensor, guess: Tensor, batch: Batch, o: Options) -> Tenso
         losses.append(picture_losses(L[:many], predicted[:many], truth[:many], o.ssim_weight))
     if many < len(batch.x):
         ab = [denormalize_ab(t[many:]) for t in (predicted, guess, truth)]
-        weights = o.outside_weight, o.spill_weight
+        weights = o.outside_weight, o.harm_weight, o.spill_weight
         on_things = thing_losses(*ab, batch.inside, batch.repainted, *weights)
         losses.append(o.thing_weight * on_things)
     alone = picture_losses(L, guess, normalize_ab(batch.own), 0.0)
@@ -93,7 +93,12 @@ class Learner:
             nn.parallel.DistributedDataParallel(both) if run.place.world > 1 else both
         )
         self.bf16 = uses_bf16(upkeep.amp, run.place.device)
-        self.loss = torch.compile(loss_of) if upkeep.compile else loss_of
+        self.loss = loss_of
+        if upkeep.compile:  # where most of the small operations are; convolutions gain nothing
+            self.loss = torch.compile(loss_of)
+            if run.model.form == "guided":
+                for part in (run.model.interpolation, run.model.affinity, run.model.diffusion):
+                    part.compile()
         self.gradients: Callable[..., Tensor] = self._gradients
         if run.place.device.type == "cuda" and run.place.world == 1:
             self.gradients = Replay(self._gradients, run.model.buffers())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hscaunet.checkpoints import load_checkpoint, load_training, save_training
+from hscaunet.checkpoints import load_training, read_weights, save_training
 from hscaunet.devices import pick_device
 from hscaunet.model import Network, build_network
 from hscaunet.model.backbone import find_backbone, read_backbone
@@ -223,13 +223,14 @@ def _begin(model: Network, initial: str | None, backbone: str | None) -> None:
         if model.form == "guided":
             model.photo.backbone.load_state_dict(read_backbone(backbone or find_backbone()))
         return
-    given = load_checkpoint(initial).model.state_dict()
+    given = read_weights(initial).state
     own = model.state_dict()
     fits = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if not fits:
         raise ModelError(f"No weight of {initial} fits this network; leave --init out.")
     model.load_state_dict({**own, **fits})
-    lacking = sorted({k.rpartition(".")[0] for k in own.keys() - fits.keys()})
+    missing = {k for k in own.keys() - fits.keys() if not k.endswith("num_batches_tracked")}
+    lacking = sorted({k.rpartition(".")[0] for k in missing})
     if lacking:
         log.warning(
             "%d of %d tensors come from %s; these begin anew: %s.",
