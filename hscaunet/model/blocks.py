@@ -93,10 +93,11 @@ def paint(coefficients: Tensor, L: Tensor, mean_L: Tensor, cell: int = CELL) -> 
     Returns
     -------
     Tensor, shape (N, 2, H, W)
-        Scaled by `GAIN`.
+        On the scale of the coefficients.
     """
-    level, slope, mean = enlarge(torch.cat([coefficients, mean_L], 1), cell).split([2, 2, 1], 1)
-    return level + _SLOPE * slope * (L - mean)
+    scaled = torch.cat([coefficients[:, :2], _SLOPE * coefficients[:, 2:], mean_L], 1)
+    level, slope, mean = enlarge(scaled, cell).split([2, 2, 1], 1)
+    return level + slope * (L - mean)
 
 
 def slope_of(change: Tensor, step: float) -> Tensor:

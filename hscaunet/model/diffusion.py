@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from hscaunet.tensors import enlarge
 
-STEPS = 8
-"""On cells of each size."""
-
 CELLS = (8, 4, 2)
 """Sides of the cells in pixels, from coarse to fine; the guide is seen on all but the last."""
+
+STEPS = (8, 8, 4)
+"""On cells of each of these sizes."""
 
 _NEIGHBOURS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
 # Differences of L are taken in sixteenths of its range, so that the square of one 8-bit step,
@@ -56,8 +56,8 @@ class Diffusion(nn.Module):
     known : int
         Channels of the photo's features at 1/4 of the size, of which a guide is made: where it
         differs, colour passes less.
-    steps : int
-        On cells of each size.
+    steps : tuple of int
+        On cells of each size, from coarse to fine.
 
     Notes
     -----
@@ -68,7 +68,7 @@ class Diffusion(nn.Module):
 
     pick: Tensor
 
-    def __init__(self, known: int, steps: int = STEPS) -> None:
+    def __init__(self, known: int, steps: tuple[int, ...] = STEPS) -> None:
         super().__init__()
         self.steps = steps
         # A convolution that lays the eight neighbours side by side: one node in an exported graph.
@@ -141,21 +141,28 @@ class Diffusion(nn.Module):
         for _ in CELLS[1:]:
             planes.append(F.avg_pool2d(planes[-1], 2))
         change = torch.zeros_like(planes[-1][:, :2])
-        for level, (alike, seen) in enumerate(zip(weights, reversed(planes), strict=True)):
+        for level, steps in enumerate(self.steps):
             if level:
                 change = enlarge(change, 2)
-            change = self._spread(alike, change, *seen.split([2, 1, 2], 1))
+            seen = planes[-1 - level].split([2, 1, 2], 1)
+            change = self._spread(steps, weights[level], change, *seen)
         return change
 
     def _spread(
-        self, alike: Tensor, change: Tensor, start: Tensor, count: Tensor, sums: Tensor
+        self,
+        steps: int,
+        alike: Tensor,
+        change: Tensor,
+        start: Tensor,
+        count: Tensor,
+        sums: Tensor,
     ) -> Tensor:
-        """`steps` on cells of one size, from what coarser ones changed."""
+        """Steps on cells of one size, from what coarser ones changed."""
         known = (count > 0).to(start.dtype)
         # The two planes of ab one after the other, as pictures of their own: (2N, 1, h, w).
         weight = (alike * (1 - known)).repeat_interleave(2, 0)
         given = (sums / count.clamp_min(1e-3)).flatten(0, 1)[:, None]
         x = (start + change).flatten(0, 1)[:, None]
-        for _ in range(self.steps):
+        for _ in range(steps):
             x = (weight * F.conv2d(_pad(x), self.pick)).sum(1, keepdim=True) + given
         return x[:, 0].unflatten(0, (-1, 2)) - start

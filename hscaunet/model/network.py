@@ -110,27 +110,26 @@ class HSCAUNet(nn.Module):
     def answer(self, x: Tensor, photo: Photo) -> tuple[Tensor, Tensor]:
         """See `both`."""
         L, mask = x[:, :1], x[:, 3:4]
-        own = (x[:, 1:3] - NEUTRAL) * (GAIN * mask)
         with torch.autocast(x.device.type, enabled=False):  # counts and quotients need fp32
-            mean_L = F.avg_pool2d(L, CELL)
-            guess = paint(photo.guess, L, mean_L)
-            cells = cell_sums(torch.cat([mask, L * mask, own - guess * mask], 1))
-            count, hint_L, said = cells.split([1, 1, 2], 1)
-            hint_L = hint_L / count.clamp_min(1)
-            spread = self.interpolation(hint_L, count, said, mean_L)
+            fine_L = F.avg_pool2d(L, FINE)
+            mean_L = F.avg_pool2d(fine_L, FINER)
+            hints = torch.cat([mask, L * mask, (x[:, 1:3] - NEUTRAL) * mask], 1)
+            count, hint_L, own = cell_sums(hints, FINE).split([1, 1, 2], 1)
+            own = GAIN * own
+            alone = paint(photo.guess, hint_L / count.clamp_min(1), mean_L, FINER)
+            cells = cell_sums(torch.cat([count, hint_L, own - alone * count], 1), FINER)
+            many, cell_L, said = cells.split([1, 1, 2], 1)
+            spread = self.interpolation(cell_L / many.clamp_min(1), many, said, mean_L)
             carried, seen = self.affinity(
-                photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (count, said))
+                photo.embedded, photo.doubt, *(4 * F.avg_pool2d(t, 2) for t in (many, said))
             )
-        change, take, flow, features = self.unet(photo, count, said, spread, carried, seen)
+        change, take, flow, features = self.unet(photo, many, said, spread, carried, seen)
         with torch.autocast(x.device.type, enabled=False):
-            coefficients, fine_L = photo.guess + change + take * spread, F.avg_pool2d(L, FINE)
+            coefficients = photo.guess + change + take * spread
             level = paint(coefficients, fine_L, mean_L, FINER)
             slope = enlarge(coefficients[:, 2:], FINER)
-            count, given = cell_sums(torch.cat([mask, own], 1), FINE).split([1, 2], 1)
-            moved = self.diffusion(photo.alike, level, count, given)
-            level = level + enlarge(flow, FINER) * moved
-            lacks = given - level * count
-        detail = self.detail(features, L, level, count, lacks)
+            level = level + enlarge(flow, FINER) * self.diffusion(photo.alike, level, count, own)
+        detail = self.detail(features, L, level, count, own - level * count)
         with torch.autocast(x.device.type, enabled=False):
-            told = paint(torch.cat([level, slope], 1) + detail, L, fine_L, FINE)
-        return told / GAIN + NEUTRAL, guess / GAIN + NEUTRAL
+            told = paint((torch.cat([level, slope], 1) + detail) / GAIN, L, fine_L, FINE)
+            return told + NEUTRAL, paint(photo.guess / GAIN, L, mean_L) + NEUTRAL
