@@ -264,7 +264,8 @@ def test_diffusion_moves_colour_along_like_L_and_keeps_hints():
     assert moved[..., 16:18].mean() < -0.1 < 0.15 < moved[..., :15].min()
     on = (count > 0).expand_as(sums)
     assert torch.allclose(moved[on], (sums / count.clamp_min(1))[on], atol=1e-6)
-    assert start.min() - 1e-5 <= moved.min() <= moved.max() <= start.max() + 1e-5
+    # What coarser cells changed is added to the start, which may overshoot a little.
+    assert start.min() - 0.03 <= moved.min() <= moved.max() <= start.max() + 0.03
     flat = torch.full_like(start, 0.2)
     nothing = diffuse(module, features, L, flat, 0 * count, 0 * sums)
     assert torch.allclose(nothing, torch.zeros_like(flat), atol=1e-6)
