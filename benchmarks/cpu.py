@@ -413,7 +413,7 @@ def main() -> None:
         return
     from hscaunet.checkpoints import load_checkpoint
     from hscaunet.weights import bundled_weights
-    from runtime.manifest import find_model
+    from runtime.models.manifest import find_model
 
     report = {"machine": machine(), "models": {}}
     print(report["machine"])

@@ -19,9 +19,9 @@ from hscaunet.data.photos import load_photos
 from hscaunet.similarity import psnr, ssim
 from runtime import Colorizer, Hint, Hints
 from runtime.color import L_from_rgb, lab_from_rgb, rgb_from_lab
+from runtime.fullsize.picture import Picture
+from runtime.fullsize.resample import KERNELS
 from runtime.layout import NEUTRAL, pack_input
-from runtime.picture import Picture
-from runtime.resample import KERNELS
 
 Figures = dict[str, dict[str, list[tuple[float, float]]]]
 

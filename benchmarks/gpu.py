@@ -37,7 +37,7 @@ def make_model(width: int) -> tuple[Any, Path]:
     from hscaunet import PublishedNet, load_checkpoint
     from hscaunet.weights import bundled_weights
     from runtime.layout import CONTRACT
-    from runtime.manifest import DEFAULT_MODEL, find_model
+    from runtime.models.manifest import DEFAULT_MODEL, find_model
 
     path = Path(tempfile.mkdtemp()) / f"width{width}.onnx"
     if not width:

@@ -21,7 +21,7 @@ import numpy as np
 from hscaunet import PublishedNet
 from runtime.engines import open_engine
 from runtime.layout import CONTRACT
-from runtime.manifest import DEFAULT_MODEL, find_model
+from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 
 def published(folder: Path, width: int = 32) -> Path:

@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration import DEFAULT, METHODS
 from hscaunet.commands import run_command
+
+from . import DEFAULT, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from calibration.data import CalibrationSet
-    from calibration.ranges import Ranges
+    from .data import CalibrationSet
+    from .ranges import Ranges
 
 SEARCH_PHOTOS = 8
 
@@ -75,13 +76,14 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import logging
 
-    from calibration.data import CalibrationSet
-    from calibration.quantize import CalibrationError, candidates, exclude, quantize
     from export.build import load_graph
     from export.precision import restore_floats
     from runtime.colorizer import locate_model
-    from runtime.files import write_atomically
     from runtime.layout import CONTRACT
+    from runtime.safe_files import write_atomically
+
+    from .data import CalibrationSet
+    from .quantize import CalibrationError, candidates, exclude, quantize
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     path = locate_model(args.model)
@@ -124,8 +126,8 @@ def _search(
     """Those to quantize, after a search on the first photos of the calibration set."""
     from tqdm import tqdm
 
-    from calibration.measure import some_cases
-    from calibration.search import search
+    from .measure import some_cases
+    from .search import search
 
     squares = list(islice(chosen.squares(), SEARCH_PHOTOS))
     with tqdm(
@@ -157,7 +159,7 @@ def _ranges(
     import onnxruntime
     from tqdm import tqdm
 
-    from calibration import data, ranges
+    from . import data, ranges
 
     key = {
         "model": sha256,

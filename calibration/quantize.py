@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.ranges import Ranges
 from export.onnx import store_half
 from runtime.errors import ColorizationError, ModelError, first_line
-from runtime.onnx_cut import KEY
+from runtime.models.onnx_cut import KEY
+
+from .ranges import Ranges
 
 if TYPE_CHECKING:
     import onnx

@@ -21,10 +21,11 @@ from onnxruntime.quantization import CalibrationMethod, create_calibrator
 from onnxruntime.quantization.calibrate import HistogramCollector, entropy
 from onnxruntime.quantization.quant_utils import smooth_distribution
 
-from calibration import METHODS
 from hscaunet.data.photos import DataError
 from runtime.errors import ColorizationError, ModelError, first_line
-from runtime.files import read_limited, write_atomically
+from runtime.safe_files import read_limited, write_atomically
+
+from . import METHODS
 
 log = logging.getLogger(__name__)
 

@@ -19,15 +19,16 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from calibration import DEFAULT, METHODS
 from hscaunet.commands import run_command
+
+from . import DEFAULT, METHODS
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     from numpy.typing import NDArray
 
-    from calibration.data import CalibrationSet
+    from .data import CalibrationSet
 
 REPORT_FORMAT = "hscaunet-calibration-1"
 ENGINES = ("onnxruntime", "openvino")
@@ -52,8 +53,9 @@ def measure_quality(
     """
     from tqdm import tqdm
 
-    from calibration.measure import PROTOCOLS, cases, changes, mean, picture, quality
     from runtime import Colorizer
+
+    from .measure import PROTOCOLS, cases, changes, mean, picture, quality
 
     runs = {p.name: Colorizer(p, backend=engine, device="cpu").raw for p in paths}
     figures: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in runs}
@@ -139,10 +141,10 @@ def measure_layers(
 
     from tqdm import tqdm
 
-    from calibration.measure import some_cases
-    from calibration.quantize import candidates
-    from calibration.ranges import collect
-    from calibration.search import rank
+    from .measure import some_cases
+    from .quantize import candidates
+    from .ranges import collect
+    from .search import rank
 
     nodes = candidates(proto)
     ranges = collect(proto, chosen.inputs, method, nodes)
@@ -270,13 +272,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from calibration.data import CalibrationSet
-    from calibration.measure import load_squares
-    from calibration.quantize import CalibrationError, candidates
     from export.build import load_graph
     from export.precision import restore_floats
     from runtime.colorizer import locate_model
-    from runtime.files import write_atomically
+    from runtime.safe_files import write_atomically
+
+    from .data import CalibrationSet
+    from .measure import load_squares
+    from .quantize import CalibrationError, candidates
 
     paths = [locate_model(model) for model in args.models]
     if len({p.name for p in paths}) < len(paths):

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calibration.measure import Case, mean, onnxruntime_run, picture, quality, squared_error
-from calibration.quantize import quantize
+from .measure import Case, mean, onnxruntime_run, picture, quality, squared_error
+from .quantize import quantize
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibration.ranges import Ranges
+    from .ranges import Ranges
 
 BUDGET = 0.05
 """dB of mean PSNR that quantizing may cost on the photos of the search."""

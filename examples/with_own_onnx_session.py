@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from runtime import Colorizer, Hints, read_image, write_image
-from runtime.manifest import find_model
+from runtime.models.manifest import find_model
 
 here, out = Path(__file__).parent, Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 

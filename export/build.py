@@ -18,10 +18,10 @@ from runtime.engines.tensorrt.cuda import Device, open_cuda
 from runtime.engines.tensorrt.library import Library
 from runtime.engines.tensorrt.sidecar import RTX_CAPABILITIES, Sidecar, sidecar_path
 from runtime.errors import BackendError, ColorizationError, ModelError, first_line
-from runtime.files import read_limited, write_atomically
 from runtime.layout import CONTRACT, MULTIPLE, PIPELINE, input_dimensions
-from runtime.manifest import MODELS
-from runtime.onnx_file import read_model_file
+from runtime.models.manifest import MODELS
+from runtime.models.onnx_file import read_model_file
+from runtime.safe_files import read_limited, write_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -165,7 +165,7 @@ def settle_precision(
     BuildError
         If the file cannot give that precision.
     """
-    from export.precision import restore_floats, to_half
+    from .precision import restore_floats, to_half
 
     has = "int8" if is_quantized(proto) else metadata.get("precision", "fp32")
     if has not in PRECISIONS[1:]:
@@ -202,10 +202,10 @@ def settle_precision(
 def feeds_of(proto: onnx.ModelProto, metadata: dict[str, str]) -> list[dict[str, Any]]:
     """Inputs to measure a graph on."""
     if metadata.get("layout") == PIPELINE:
-        from export.pipeline import feeds
+        from .pipeline import feeds
 
         return feeds()
-    from export.onnx import feeds as network_feeds
+    from .onnx import feeds as network_feeds
 
     return network_feeds(proto)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hscaunet.commands import run_command
 from runtime.errors import ColorizationError
 from runtime.layout import CONTRACT, input_dimensions
-from runtime.onnx_cut import KEY
+from runtime.models.onnx_cut import KEY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def build_onnx(
     del proto.graph.output[1:]
     name_dimensions(proto, list(input_dimensions(CONTRACT).values()), ["N", 2, "H", "W"])
     if precision == "fp16":
-        from export.precision import to_half
+        from .precision import to_half
 
         proto, _ = to_half(proto, feeds(proto))
     else:
@@ -335,9 +335,9 @@ def export(
 
     from hscaunet.checkpoints import load_checkpoint
     from runtime import __version__
-    from runtime.files import write_atomically
     from runtime.layout import PIPELINE
-    from runtime.manifest import sha256_of
+    from runtime.models.manifest import sha256_of
+    from runtime.safe_files import write_atomically
 
     loaded = load_checkpoint(checkpoint)
     model = loaded.model
@@ -351,7 +351,7 @@ def export(
         "hscaunet_version": __version__,
     }
     if pipeline:
-        from export.pipeline import build_pipeline, measure_pipeline
+        from .pipeline import build_pipeline, measure_pipeline
 
         proto = build_pipeline(model, precision=precision, weights=weights, metadata=metadata)
         onnx.checker.check_model(proto, full_check=True)

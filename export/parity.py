@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.onnx import TOLERANCE
 from hscaunet.commands import run_command
 from runtime.engines import BACKENDS
 from runtime.errors import ModelError
+
+from .onnx import TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,11 +125,12 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
     import numpy as np
     import torch
 
-    from export.onnx import check_inputs
     from hscaunet.data.photos import center_square, load_photos
     from hscaunet.evaluation.metrics import present
     from hscaunet.evaluation.protocols import Protocol
     from runtime.images import read_image
+
+    from .onnx import check_inputs
 
     for name, given in check_inputs().items():
         yield name, None, torch.from_numpy(np.ascontiguousarray(given)), None
@@ -288,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> bool:
-    from runtime.files import write_atomically
+    from runtime.safe_files import write_atomically
 
     a, b = (Side(text, args.device, args.cuda) for text in (args.a, args.b))
     print(f"A: {a.name}\nB: {b.name}\n")

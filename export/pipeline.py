@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from export.onnx import Check
     from hscaunet.model import Network
     from runtime.hints import Hints
+
+    from .onnx import Check
 
 *INPUTS, OUTPUT = INTERFACES[PIPELINE]
 
@@ -94,7 +95,7 @@ def _continued(plane: Tensor, axis: int) -> Tensor:
 
 
 def _enlarging(source: Tensor, target: Tensor) -> Tensor:
-    """Matrix of Lanczos with 3 lobes, as `runtime.resample.taps`."""
+    """Matrix of Lanczos with 3 lobes, as `runtime.fullsize.resample.taps`."""
     distance, _, ratio = _places(source, target)
     weights = _lanczos3(distance / ratio.clamp_min(1))
     return weights / weights.sum(1, keepdim=True)
@@ -102,7 +103,7 @@ def _enlarging(source: Tensor, target: Tensor) -> Tensor:
 
 def _shrinking(source: Tensor, target: Tensor) -> Tensor:
     """Matrix of means over spans where it shrinks, cubic where it grows, as
-    `runtime.picture.Picture.lightness`."""
+    `runtime.fullsize.picture.Picture.lightness`."""
     distance, rows, ratio = _places(source, target)
     columns = distance[:1] + ratio * 0.5 - 0.5  # numbers of the source pixels, from -_EDGE on
     start = rows[:, None] * ratio
@@ -206,9 +207,9 @@ def build_pipeline(
     """
     from torch.export import Dim
 
-    from export.build import SMALLEST_PHOTO
-    from export.onnx import build_onnx, name_dimensions, store_half, to_proto
-    from export.precision import to_half
+    from .build import SMALLEST_PHOTO
+    from .onnx import build_onnx, name_dimensions, store_half, to_proto
+    from .precision import to_half
 
     batch, tall, wide = (
         Dim("N"),
@@ -333,7 +334,7 @@ def measure_pipeline(
     """
     import onnxruntime as ort
 
-    from export.onnx import Check, ExportError
+    from .onnx import Check, ExportError
 
     allowed = max(1, round(tolerance * 255))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -356,8 +357,8 @@ def measure_pipeline(
 
 def _colorize(model: Network, photo: NDArray[np.uint8], hints: Hints) -> NDArray[np.uint8]:
     """What `runtime.Colorizer` does, with the network in PyTorch for an engine."""
+    from runtime.fullsize.picture import Picture
     from runtime.layout import network_size, pack_input
-    from runtime.picture import Picture
 
     picture = Picture(photo)
     high, wide = network_size(picture.height, picture.width)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runtime.errors import ModelError, first_line
-from runtime.onnx_cut import KEY
+from runtime.models.onnx_cut import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

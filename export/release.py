@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hscaunet.commands import run_command
-from runtime.files import write_atomically
-from runtime.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
+from runtime.models.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
+from runtime.safe_files import write_atomically
 
 
 def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
@@ -44,8 +44,9 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
     ExportError
         If the ONNX differs from PyTorch by more than its tolerance.
     """
-    from export.onnx import export
     from hscaunet.checkpoints import load_checkpoint, save_release
+
+    from .onnx import export
 
     loaded = load_checkpoint(checkpoint)
     metadata = {

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from export.build import COMPATIBILITY, PRECISIONS, BuildOptions, Range
 from hscaunet.commands import run_command
+
+from .build import COMPATIBILITY, PRECISIONS, BuildOptions, Range
 
 
 def _range(text: str) -> Range:
@@ -85,7 +86,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from export.build import (
+    from runtime.colorizer import locate_model
+    from runtime.engines import is_engine
+    from runtime.engines.tensorrt.library import open_library
+
+    from .build import (
         BuildError,
         build,
         check_options,
@@ -94,9 +99,6 @@ def _run(args: argparse.Namespace) -> None:
         is_quantized,
         load_graph,
     )
-    from runtime.colorizer import locate_model
-    from runtime.engines import is_engine
-    from runtime.engines.tensorrt.library import open_library
 
     path = locate_model(args.model)
     library = open_library(args.flavor)

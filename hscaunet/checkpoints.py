@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hscaunet.model import Network, PublishedNet, build_network
-from hscaunet.model.folding import normalize
 from runtime.errors import ModelError, first_line
-from runtime.files import write_atomically
+from runtime.safe_files import write_atomically
+
+from .model import Network, PublishedNet, build_network
+from .model.folding import normalize
 
 TRAINING_FORMAT = "hscaunet-training-1"
 TRAINING_KEYS = ("config", "recipe", "ema", "seen")

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hscaunet.commands import run_command
+from .commands import run_command
 
 if TYPE_CHECKING:
-    from hscaunet.evaluation.method import Method
+    from .evaluation.method import Method
 
 PICTURES = (".png", ".jpg", ".svg", ".pdf")
 FLOORS = ("grey", "levin", "kernel", "grid")
@@ -90,7 +90,7 @@ def _misfit(args: argparse.Namespace) -> str | None:
 def _run(args: argparse.Namespace) -> None:
     import logging
 
-    from hscaunet.evaluation.figures import open_matplotlib
+    from .evaluation.figures import open_matplotlib
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.plot or args.sheet:
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _open_models(args: argparse.Namespace) -> list[Method]:
     """The models of the command line, each under a name of its own."""
-    from hscaunet.evaluation.method import open_model
+    from .evaluation.method import open_model
 
     models: list[Method] = []
     for path in dict.fromkeys(args.model):
@@ -116,15 +116,15 @@ def _open_models(args: argparse.Namespace) -> list[Method]:
 
 
 def _floors(args: argparse.Namespace) -> list[Method]:
-    from hscaunet.evaluation.baselines import BASELINES
+    from .evaluation.baselines import BASELINES
 
     return [BASELINES[name]() for name in args.floors]
 
 
 def _run_objects(args: argparse.Namespace, models: list[Method]) -> None:
-    from hscaunet.evaluation.figures import objects_sheet
-    from hscaunet.evaluation.objects import LABELS, evaluate_objects, load_objects
-    from hscaunet.evaluation.report import digest, read_rows
+    from .evaluation.figures import objects_sheet
+    from .evaluation.objects import LABELS, evaluate_objects, load_objects
+    from .evaluation.report import digest, read_rows
 
     photos = load_objects(args.data, args.photos)
     mark = digest((photo.lab.numpy() for photo in photos), args.seed)
@@ -136,11 +136,11 @@ def _run_objects(args: argparse.Namespace, models: list[Method]) -> None:
 
 
 def _run_photos(args: argparse.Namespace, models: list[Method]) -> None:
-    from hscaunet.data.photos import load_photos
-    from hscaunet.evaluation.figures import contact_sheet, plot_points
-    from hscaunet.evaluation.photos import evaluate
-    from hscaunet.evaluation.protocols import parse_protocols
-    from hscaunet.evaluation.report import digest, read_rows
+    from .data.photos import load_photos
+    from .evaluation.figures import contact_sheet, plot_points
+    from .evaluation.photos import evaluate
+    from .evaluation.protocols import parse_protocols
+    from .evaluation.report import digest, read_rows
 
     found = load_photos(
         args.data, short_side=256, skip_grey=False, limit=args.photos, progress="Reading photos"
@@ -168,7 +168,7 @@ def _tell(
     mark: str,
 ) -> list[dict[str, Any]]:
     """Print the tables and write the report; returns all rows, those of earlier reports too."""
-    from hscaunet.evaluation.report import tables, write_report
+    from .evaluation.report import tables, write_report
 
     measured = {(row["method"], row["protocol"]) for row in rows}
     rows = rows + [row for row in earlier if (row["method"], row["protocol"]) not in measured]

@@ -8,7 +8,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from hscaunet.commands import run_command
+from .commands import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import logging
 
-    from hscaunet.data.photos import DataError, load_photos
-    from hscaunet.data.things import encode_labels, photo_key, segment
+    from .data.photos import DataError, load_photos
+    from .data.things import encode_labels, photo_key, segment
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     done = _done(args.out)
@@ -63,8 +63,8 @@ def _run(args: argparse.Namespace) -> None:
 
 def _done(path: Path) -> set[str]:
     """Photos whose maps a tar file holds; what a kill left half written is cut off."""
-    from hscaunet.data.photos import DataError
-    from hscaunet.data.things import photo_key
+    from .data.photos import DataError
+    from .data.things import photo_key
 
     if not path.exists():
         return set()

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hscaunet.commands import run_command
-from hscaunet.training.options import RECIPES, OptionError, Options, parse_options
+from .commands import run_command
+from .training.options import RECIPES, OptionError, Options, parse_options
 
 log = logging.getLogger("hscaunet.train")
 
@@ -120,10 +120,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from hscaunet.data.photos import center_square, load_photos
-    from hscaunet.training.block import PhotoBlock
-    from hscaunet.training.loop import Upkeep, train
-    from hscaunet.training.start import find_state, open_place, open_run
+    from .data.photos import center_square, load_photos
+    from .training.block import PhotoBlock
+    from .training.loop import Upkeep, train
+    from .training.start import find_state, open_place, open_run
 
     state, path = find_state(args.out, args.resume)
     options = _settle(args, state)

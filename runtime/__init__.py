@@ -11,18 +11,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Colorizer": "runtime.colorizer",
-    "Session": "runtime.session",
-    "Hint": "runtime.shapes",
-    "Stroke": "runtime.shapes",
-    "Region": "runtime.shapes",
-    "Hints": "runtime.hints",
-    "HintReport": "runtime.report",
-    "Metadata": "runtime.images",
-    "Photo": "runtime.images",
-    "read_image": "runtime.images",
-    "read_photo": "runtime.images",
-    "write_image": "runtime.images",
+    "Colorizer": ".colorizer",
+    "Session": ".session",
+    "Hint": ".hints",
+    "Stroke": ".hints",
+    "Region": ".hints",
+    "Hints": ".hints",
+    "HintReport": ".hint_report",
+    "Metadata": ".images",
+    "Photo": ".images",
+    "read_image": ".images",
+    "read_photo": ".images",
+    "write_image": ".images",
     **dict.fromkeys(
         (
             "ArrayError",
@@ -33,7 +33,7 @@ _HOMES = {
             "MissingDependencyError",
             "ModelError",
         ),
-        "runtime.errors",
+        ".errors",
     ),
 }
 
@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.colorizer import Colorizer
-    from runtime.hints import Hints
-    from runtime.images import Photo
+    from .colorizer import Colorizer
+    from .hints import Hints
+    from .images import Photo
 
 _STANDARD = "-"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    from runtime import __version__
+    from . import __version__
 
     parser = argparse.ArgumentParser(
         prog="python -m runtime",
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     import logging
     import warnings
 
-    from runtime.errors import ColorizationError
+    from .errors import ColorizationError
 
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s"
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> Colorizer:
-    from runtime.colorizer import Colorizer
+    from .colorizer import Colorizer
 
     return Colorizer(
         args.model,
@@ -199,9 +199,10 @@ def _open(args: argparse.Namespace) -> Colorizer:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from runtime.errors import ImageError
-    from runtime.hints import Hints, parse_hint
-    from runtime.images import (
+    from .errors import ImageError
+    from .folders import fit_target
+    from .hints import Hints, parse_hint
+    from .images import (
         FORMATS,
         MAX_FILE_BYTES,
         MAX_PIXELS,
@@ -211,7 +212,6 @@ def _one(args: argparse.Namespace) -> int:
         read_photo,
         write_image,
     )
-    from runtime.jobs import fit_target
 
     max_pixels = args.max_pixels or MAX_PIXELS
     to_stdout = args.output == _STANDARD
@@ -257,9 +257,9 @@ def _one(args: argparse.Namespace) -> int:
 
 def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     """Hints from the files named, for this photo."""
-    from runtime.hints import Hints
-    from runtime.images import MAX_PIXELS, read_image, to_rgb8
-    from runtime.jobs import fit_hints
+    from .folders import fit_hints
+    from .hints import Hints
+    from .images import MAX_PIXELS, read_image, to_rgb8
 
     height, width = photo.pixels.shape[:2]
     hints = Hints(image_size=(width, height))
@@ -289,9 +289,9 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from runtime.errors import HintError, ImageError
-    from runtime.images import MAX_PIXELS
-    from runtime.jobs import plan, run_jobs
+    from .errors import HintError, ImageError
+    from .folders import plan, run_jobs
+    from .images import MAX_PIXELS
 
     hints_dir = None if args.hints_dir is None else Path(args.hints_dir)
     if hints_dir is not None and not hints_dir.is_dir():

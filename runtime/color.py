@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.tiles import row_tiles
+from .tiles import row_tiles
 
 # Linear sRGB to XYZ, and its inverse (ITU-R BT.709 primaries, D65; as in scikit-image).
 XYZ_FROM_RGB = (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import check_threads, engine_of_session, open_engine
-from runtime.errors import (
+from .engines import check_threads, engine_of_session, open_engine
+from .errors import (
     ArrayError,
     BackendError,
     HintError,
@@ -21,16 +21,16 @@ from runtime.errors import (
     first_line,
     whole_number,
 )
-from runtime.exact import keep_hints
-from runtime.hints import AnyHint, Hints
-from runtime.layout import MULTIPLE, denormalize_ab, network_size, pack_input
-from runtime.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
-from runtime.picture import Picture
+from .fullsize.keep_hints import keep_hints
+from .fullsize.picture import Picture
+from .hints import AnyHint, Hints
+from .layout import MULTIPLE, denormalize_ab, network_size, pack_input
+from .models.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
 
 if TYPE_CHECKING:
-    from runtime.engines import Engine
-    from runtime.report import HintReport
-    from runtime.session import Session
+    from .engines import Engine
+    from .hint_report import HintReport
+    from .session import Session
 
 SIZE = 256
 """Side, in pixels, of the square whose area a photo has when the network sees it."""
@@ -66,8 +66,8 @@ class Colorizer:
         at 256.
     exact_hints : bool
         Give each hint its very colour at the network's size, and what the network lacks of it
-        softly to what is alike around (`runtime.exact`). Off, hints are kept as well as the network
-        does.
+        softly to what is alike around (`runtime.fullsize.keep_hints`). Off, hints are kept as well
+        as the network does.
     session_options : onnxruntime.SessionOptions, optional
         For ONNX Runtime, in place of those that this class would make.
     session : onnxruntime.InferenceSession, optional
@@ -239,7 +239,7 @@ class Colorizer:
         size: int | None = None,
     ) -> tuple[NDArray[Any], HintReport]:
         """As `colorize`, with how well each hint's colour survived."""
-        from runtime.report import hint_report
+        from .hint_report import hint_report
 
         picture, hints = Picture(image, self._threads), Hints.coerce(hints)
         x = self._input(picture, hints, size)
@@ -308,7 +308,7 @@ class Colorizer:
 
     def open(self, image: NDArray[Any], *, size: int | None = None) -> Session:
         """Open a photo for editing its hints live; see `runtime.session.Session`."""
-        from runtime.session import Session
+        from .session import Session
 
         return Session(self, image, size=size)
 

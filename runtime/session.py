@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import HintError, ImageError, whole_number
-from runtime.hints import AnyHint, Hints
-from runtime.layout import network_size, pack_input
-from runtime.picture import Picture, fit_within, shrunk
-from runtime.report import HintReport, hint_report
-from runtime.shapes import Hint
-from runtime.suggest import suggest_colors
+from .errors import HintError, ImageError, whole_number
+from .fullsize.picture import Picture, fit_within, shrunk
+from .hint_report import HintReport, hint_report
+from .hints import AnyHint, Hints
+from .hints.shapes import Hint
+from .layout import network_size, pack_input
+from .suggest import suggest_colors
 
 if TYPE_CHECKING:
-    from runtime.colorizer import Colorizer
+    from .colorizer import Colorizer
 
 # What undo remembers: so many steps, of so many bytes together.
 _UNDO_STEPS, _UNDO_BYTES = 1000, 200_000_000

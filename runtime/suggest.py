@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import lab_from_rgb, rgb_from_lab
-from runtime.hints import Hints
-from runtime.layout import pack_input
-from runtime.report import ciede2000
-from runtime.shapes import Hint
+from .color import lab_from_rgb, rgb_from_lab
+from .hint_report import ciede2000
+from .hints import Hints
+from .hints.shapes import Hint
+from .layout import pack_input
 
 _APART = 6.0  # CIEDE2000 below which two suggestions would be one to a person choosing
 _HUES, _CHROMA = 12, 35.0  # colours tried out: a hue circle, as saturated as things in photos are

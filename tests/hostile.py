@@ -20,7 +20,7 @@ from PIL import Image
 
 from runtime import ColorizationError, Colorizer, Hints, read_photo, write_image
 from runtime.images import Metadata, encode_image
-from runtime.profiles import srgb_profile
+from runtime.images.profiles import srgb_profile
 
 
 def picture(seed: int, height: int = 40, width: int = 56) -> np.ndarray:

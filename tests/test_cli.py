@@ -11,8 +11,8 @@ from conftest import EXAMPLES, ROOT, colorful, run_python
 
 from runtime import Colorizer, Hint, Hints, read_image, write_image
 from runtime.__main__ import main
+from runtime.folders import plan, run_jobs
 from runtime.images import decode_photo
-from runtime.jobs import plan, run_jobs
 
 COFFEE, COFFEE_HINTS = str(EXAMPLES / "coffee-grey.jpg"), str(EXAMPLES / "coffee.hints.json")
 

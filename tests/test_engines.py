@@ -66,8 +66,8 @@ def test_every_engine_colorizes_from_many_threads_alike(backend, tiny_onnx):
 @pytest.mark.parametrize("backend", ONNX_ENGINES)
 def test_a_file_in_two_parts_gives_what_it_gives_as_one(backend, tiny_onnx, tmp_path):
     """And holds each weight once."""
-    from runtime.onnx_cut import KEY, cut
-    from runtime.onnx_file import read_model_file
+    from runtime.models.onnx_cut import KEY, cut
+    from runtime.models.onnx_file import read_model_file
 
     data, metadata = read_model_file(tiny_onnx)
     photo, rest, between = cut(data, metadata, "tiny")
@@ -97,7 +97,7 @@ def test_a_file_in_two_parts_gives_what_it_gives_as_one(backend, tiny_onnx, tmp_
 
 @pytest.mark.parametrize("names", ["", "nothing", "photo.quarter,nothing", "ab", "input,ab"])
 def test_a_file_that_names_tensors_which_it_does_not_hold_is_refused(names, tiny_onnx, tmp_path):
-    from runtime.onnx_cut import KEY
+    from runtime.models.onnx_cut import KEY
 
     model = onnx.load(tiny_onnx)
     for entry in model.metadata_props:

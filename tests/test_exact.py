@@ -5,7 +5,7 @@ import pytest
 from conftest import colorful
 
 from runtime import Colorizer, Hint
-from runtime.exact import keep_hints
+from runtime.fullsize.keep_hints import keep_hints
 
 
 def test_a_hint_is_met_and_what_is_added_fades_without_a_seam():

@@ -13,7 +13,7 @@ from export.release import release
 from hscaunet import PublishedNet, load_checkpoint
 from hscaunet.weights import bundled_weights
 from runtime import Colorizer
-from runtime.manifest import MODELS, find_model, read_manifest, sha256_of
+from runtime.models.manifest import MODELS, find_model, read_manifest, sha256_of
 
 
 def test_the_exported_file_is_one_clean_dynamic_model(tiny_checkpoint, tiny_onnx):

@@ -13,7 +13,7 @@ from runtime.engines.tensorrt.buffers import Buffers
 from runtime.engines.tensorrt.cuda import LAYERS, open_cuda
 from runtime.engines.tensorrt.library import open_library
 from runtime.errors import ColorizationError, MissingDependencyError
-from runtime.manifest import DEFAULT_MODEL, find_model
+from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 pytestmark = [
     pytest.mark.gpu,

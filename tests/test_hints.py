@@ -415,7 +415,7 @@ def test_thin_masks_have_no_gaps():
 
 
 def test_a_layer_that_is_painted_all_over_stays_within_a_million_hints(monkeypatch):
-    monkeypatch.setattr("runtime.hints.MAX_PIXEL_HINTS", 1000)
+    monkeypatch.setattr("runtime.hints.collection.MAX_PIXEL_HINTS", 1000)
     rgb = colorful(120, 160)
     hints = Hints.from_layer(np.dstack([rgb, np.full((120, 160), 255, np.uint8)]))
     assert len(hints) <= 1000

@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 from runtime import ImageError, Metadata, read_image, read_photo, write_image
 from runtime.color import linear_from_srgb, srgb_from_linear
-from runtime.files import write_atomically
-from runtime.headers import image_size
 from runtime.images import decode_image, decode_photo, encode_image
-from runtime.matrix_profile import _curve, convert_deep
-from runtime.profiles import srgb_profile
+from runtime.images.headers import image_size
+from runtime.images.matrix_profiles import _curve, convert_deep
+from runtime.images.profiles import srgb_profile
+from runtime.safe_files import write_atomically
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tiff", ".bmp"])

@@ -9,9 +9,9 @@ from conftest import colorful
 
 from runtime import Colorizer, Hint
 from runtime.color import L_from_rgb, lab_from_rgb, rgb_from_lab
+from runtime.fullsize.picture import Picture, fit_within, shrunk
+from runtime.fullsize.resample import KERNELS, RowResampler, resample_columns, taps
 from runtime.layout import network_size
-from runtime.picture import Picture, fit_within, shrunk
-from runtime.resample import KERNELS, RowResampler, resample_columns, taps
 
 SCALE = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
 

@@ -8,7 +8,7 @@ from conftest import colorful
 
 from runtime import Colorizer, Hint, HintError, Hints, ImageError, Region, Stroke
 from runtime.color import lab_from_rgb
-from runtime.report import ciede2000, hint_report
+from runtime.hint_report import ciede2000, hint_report
 
 
 class Counting(Colorizer):

@@ -32,7 +32,7 @@ from runtime import BackendError, Colorizer, ModelError
 from runtime.engines.tensorrt import library
 from runtime.engines.tensorrt.library import Library, open_library
 from runtime.engines.tensorrt.sidecar import read_engine, sidecar_path
-from runtime.manifest import DEFAULT_MODEL, find_model
+from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 LATER = [v for v in VERSIONS if v != "rtx"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hscaunet.data.photos import DataError, iterate_files
+from .photos import DataError, iterate_files
 
 MOST = 255
 """Things that are kept of one map, the largest; the rest become 0."""

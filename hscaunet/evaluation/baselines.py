@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.evaluation.grid import BareGrid
 from runtime.layout import NEUTRAL
+
+from .grid import BareGrid
 
 
 class Grey:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hscaunet.evaluation.method import Method
-    from hscaunet.evaluation.objects import ObjectPhoto
+    from .method import Method
+    from .objects import ObjectPhoto
 
 ANCHORS = {
     "Zhang et al. 2017, on 1000 ImageNet photos": (
@@ -56,7 +56,7 @@ def open_matplotlib() -> Any:
 
 def write_figure(figure: Figure, path: Path, dpi: int) -> None:
     """Draw a figure into a file, whole or not at all; the kind is that of the name (PNG)."""
-    from runtime.files import write_atomically
+    from runtime.safe_files import write_atomically
 
     drawn = io.BytesIO()
     kind = path.suffix.lstrip(".").lower() or "png"
@@ -157,10 +157,11 @@ def contact_sheet(
     """
     import numpy as np
 
-    from hscaunet.data.photos import center_square
-    from hscaunet.evaluation.metrics import join, present
-    from hscaunet.evaluation.protocols import Protocol
     from runtime.layout import denormalize_ab
+
+    from ..data.photos import center_square
+    from .metrics import join, present
+    from .protocols import Protocol
 
     lines = []
     for i, rgb in photos.items():
@@ -195,9 +196,10 @@ def objects_sheet(
     """
     import numpy as np
 
-    from hscaunet.evaluation.metrics import join
-    from hscaunet.evaluation.objects import TASKS, cases, predict_alone
     from runtime.layout import denormalize_ab, normalize_ab
+
+    from .metrics import join
+    from .objects import TASKS, cases, predict_alone
 
     shown: list[list[NDArray[np.uint8]]] = []
     step = max(1, len(photos) // (count + count // 4 + 1))  # some have no thing to click

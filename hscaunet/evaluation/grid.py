@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hscaunet.model.interpolation import Interpolation
-from hscaunet.tensors import enlarge
+from ..model.interpolation import Interpolation
+from ..tensors import enlarge
 
 # Sums over a cell are in units of its side in pixels, over the whole picture in units of the
 # largest side.

@@ -49,8 +49,8 @@ class RuntimeMethod:
 
 def open_model(path: str, device: str = "auto", backend: str = "auto") -> tuple[Method, Any]:
     """Open a checkpoint or an ONNX file; also returns the network, if there is one in PyTorch."""
-    from hscaunet.checkpoints import load_checkpoint
-    from hscaunet.devices import pick_device
+    from ..checkpoints import load_checkpoint
+    from ..devices import pick_device
 
     if Path(path).suffix == ".onnx" or not Path(path).suffix:
         return RuntimeMethod(path, device, backend), None

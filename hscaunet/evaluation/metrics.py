@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.data.hints import pack_input
-from hscaunet.evaluation.protocols import Protocol
-from hscaunet.similarity import psnr, ssim
 from runtime.color import lab_from_rgb, rgb_from_lab
+from runtime.hint_report import ciede2000
 from runtime.layout import denormalize_ab
-from runtime.report import ciede2000
+
+from ..data.hints import pack_input
+from ..similarity import psnr, ssim
+from .protocols import Protocol
 
 _JUST_NOTICED = 2.3  # distance in Lab that a person just sees, as iColoriT takes it
 

@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.data.hints import pack_input, paint_patches
-from hscaunet.data.photos import DataError, iterate_files
-from hscaunet.data.things import decode_labels, photo_key
-from hscaunet.evaluation.method import Method
 from runtime.color import lab_from_rgb
 from runtime.images import decode_image
 from runtime.layout import denormalize_ab
+
+from ..data.hints import pack_input, paint_patches
+from ..data.photos import DataError, iterate_files
+from ..data.things import decode_labels, photo_key
+from .method import Method
 
 SIZE = 256
 CLICKS = (1, 3, 5)

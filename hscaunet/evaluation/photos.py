@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hscaunet.data.photos import center_square
-from hscaunet.evaluation.method import Method
-from hscaunet.evaluation.metrics import (
+from ..data.photos import center_square
+from .method import Method
+from .metrics import (
     color_difference,
     compare,
     hint_difference,
@@ -21,7 +21,7 @@ from hscaunet.evaluation.metrics import (
     join,
     present,
 )
-from hscaunet.evaluation.protocols import Protocol
+from .protocols import Protocol
 
 
 def measure(

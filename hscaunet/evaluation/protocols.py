@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.data.hints import paint_patches
+from ..data.hints import paint_patches
 
 
 @dataclass(frozen=True)

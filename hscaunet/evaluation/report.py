@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hscaunet.data.photos import DataError
-from runtime.files import write_atomically
+from runtime.safe_files import write_atomically
+
+from ..data.photos import DataError
 
 FORMAT = "hscaunet-evaluation-1"
 
@@ -63,7 +64,7 @@ def tables(rows: Sequence[dict[str, Any]], reach: bool = False) -> str:
     reach : bool
         Whether the rows say how far a hint spreads.
     """
-    from hscaunet.evaluation.photos import made_worse
+    from .photos import made_worse
 
     if "took" in rows[0]:
         return (

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.evaluation.method import TorchMethod
-from hscaunet.evaluation.photos import evaluate
-from hscaunet.evaluation.protocols import Protocol
-from hscaunet.model import build_network
+from ..model import build_network
+from .method import TorchMethod
+from .photos import evaluate
+from .protocols import Protocol
 
 PROTOCOLS = (Protocol("published"), Protocol("zhang", 10), Protocol("zhang", 0))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hscaunet.model.network import HSCAUNet
-from hscaunet.model.published import PublishedNet
+from .network import HSCAUNet
+from .published import PublishedNet
 
 __all__ = ["HSCAUNet", "Network", "PublishedNet", "build_network"]
 

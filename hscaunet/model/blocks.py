@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.tensors import enlarge
+from ..tensors import enlarge
 
 GAIN = 10.0
 """Centred ab spreads over a few hundredths of the 0..1 scale; times this it is near 1."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.model.blocks import ConvBlock
-from hscaunet.tensors import enlarge
+from ..tensors import enlarge
+from .blocks import ConvBlock
 
 CELL = 2
 """Side in pixels of the cells."""

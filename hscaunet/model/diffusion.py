@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.tensors import enlarge
+from ..tensors import enlarge
 
 CELLS = (8, 4, 2)
 """Sides of the cells in pixels, from coarse to fine; the guide is seen on all but the last."""

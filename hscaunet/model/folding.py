@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from hscaunet.model import Network
+from . import Network
 
 _LEAST = 1e-6  # of a scale that is divided by
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.model.blocks import slope_of
-from hscaunet.tensors import enlarge, learning
+from ..tensors import enlarge, learning
+from .blocks import slope_of
 
 # Sums over a cell are kept in units of its side, and sums over the whole picture in units of this,
 # so that a lone hint and a cell full of them both fit fp16. Powers of two: no bit of fp32 changes.

@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.model.affinity import Affinity
-from hscaunet.model.blocks import CELL, GAIN, cell_sums, paint
-from hscaunet.model.detail import CELL as FINE
-from hscaunet.model.detail import Detail
-from hscaunet.model.diffusion import Diffusion
-from hscaunet.model.interpolation import Interpolation
-from hscaunet.model.photo import Photo, PhotoEncoder
-from hscaunet.model.sizes import check_size
-from hscaunet.model.unet import HintUNet
-from hscaunet.tensors import enlarge
 from runtime.layout import NEUTRAL
+
+from ..tensors import enlarge
+from .affinity import Affinity
+from .blocks import CELL, GAIN, cell_sums, paint
+from .detail import CELL as FINE
+from .detail import Detail
+from .diffusion import Diffusion
+from .interpolation import Interpolation
+from .photo import Photo, PhotoEncoder
+from .sizes import check_size
+from .unet import HintUNet
 
 WIDTHS = (48, 96, 160, 192)
 """Channels of the lite network's U-Net, at 1/4, 1/8, 1/16 and 1/32 of the size."""

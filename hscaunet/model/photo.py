@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.model.backbone import CHANNELS, Backbone
-from hscaunet.model.blocks import CELL, ConvBlock, double
+from .backbone import CHANNELS, Backbone
+from .blocks import CELL, ConvBlock, double
 
 _THINK = 2  # residual blocks at either size
 

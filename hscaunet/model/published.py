@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hscaunet.model.blocks import DoubleConv
-from hscaunet.model.gates import ChannelAttention, HintAttention, SpatialAttention
-from hscaunet.model.sizes import check_size
+from .blocks import DoubleConv
+from .gates import ChannelAttention, HintAttention, SpatialAttention
+from .sizes import check_size
 
 
 class Down(nn.Module):

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hscaunet.model.blocks import ConvBlock, GlobalAttention, double
-from hscaunet.model.gates import ChannelAttention, HintAttention, SpatialAttention
-from hscaunet.model.photo import Photo
+from .blocks import ConvBlock, GlobalAttention, double
+from .gates import ChannelAttention, HintAttention, SpatialAttention
+from .photo import Photo
 
 _HINT = 3  # planes of a hint map: whether there is one, and what it says of a and b
 _NEAR = 6  # planes at 1/4 beside that: the guess (4), how many pixels, how many around

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hscaunet.tensors import lab_from_rgb, rgb_from_lab
+from ..tensors import lab_from_rgb, rgb_from_lab
 
 
 @dataclass(frozen=True)

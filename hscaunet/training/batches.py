@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hscaunet.data.hints import pack_input
-from hscaunet.tensors import lab_from_rgb
-from hscaunet.training.augmentation import Augmentation
-from hscaunet.training.block import PhotoBlock
-from hscaunet.training.clicks import click
-from hscaunet.training.everywhere import HintRecipe
-from hscaunet.training.options import Options, step_seed
+from ..data.hints import pack_input
+from ..tensors import lab_from_rgb
+from .augmentation import Augmentation
+from .block import PhotoBlock
+from .clicks import click
+from .everywhere import HintRecipe
+from .options import Options, step_seed
 
 _LEAST_HINTS = 10  # of a photo whose hues are turned: fewer cannot tell that all are
 

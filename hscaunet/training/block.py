@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hscaunet.data.photos import DataError, load_photos, source_of
-from hscaunet.data.things import fit_labels, photo_key, read_labels
+from ..data.photos import DataError, load_photos, source_of
+from ..data.things import fit_labels, photo_key, read_labels
 
 log = logging.getLogger(__name__)
 

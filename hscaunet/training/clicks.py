@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hscaunet.data.hints import paint_patches
-from hscaunet.data.things import MOST as MOST_THINGS
-from hscaunet.tensors import lab_from_rgb, rgb_from_lab
+from ..data.hints import paint_patches
+from ..data.things import MOST as MOST_THINGS
+from ..tensors import lab_from_rgb, rgb_from_lab
 
 MOST = 8
 """Largest number of clicks."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hscaunet.data.hints import dense_pixels, paint_patches
+from ..data.hints import dense_pixels, paint_patches
 
 
 @dataclass(frozen=True)

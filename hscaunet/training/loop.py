@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hscaunet.model import Network
-from hscaunet.training.batches import Batch, Drawer
-from hscaunet.training.block import PhotoBlock
-from hscaunet.training.losses import picture_losses, published_loss, thing_losses
-from hscaunet.training.options import Options
-from hscaunet.training.replay import Replay
-from hscaunet.training.start import Place, Run, check_same
 from runtime.layout import denormalize_ab, normalize_ab
+
+from ..model import Network
+from .batches import Batch, Drawer
+from .block import PhotoBlock
+from .losses import picture_losses, published_loss, thing_losses
+from .options import Options
+from .replay import Replay
+from .start import Place, Run, check_same
 
 log = logging.getLogger("hscaunet.train")
 
@@ -257,7 +258,7 @@ def _together(over: bool, place: Place) -> bool:
 
 def report(run: Run, validation: Sequence[NDArray[np.uint8]]) -> None:
     """Measure the averaged weights on validation photos, and log it."""
-    from hscaunet.evaluation.validation import validate
+    from ..evaluation.validation import validate
 
     figures = validate(run.model.config, run.ema.shadow, run.place.device, validation)
     _write_log(run, {"seen": run.seen, "validation": figures})

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hscaunet.similarity import ssim
-from hscaunet.tensors import rgb_from_lab
+from ..similarity import ssim
+from ..tensors import rgb_from_lab
 
 # Below this squared error (42 dB) a photo's error is not seen; it keeps the logarithm finite.
 _UNSEEN = (2 / 255) ** 2

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hscaunet.checkpoints import load_training, read_weights, save_training
-from hscaunet.devices import pick_device
-from hscaunet.model import Network, build_network
-from hscaunet.model.backbone import find_backbone, read_backbone
-from hscaunet.training.ema import EMA
-from hscaunet.training.options import Options
 from runtime.errors import BackendError, ModelError
+
+from ..checkpoints import load_training, read_weights, save_training
+from ..devices import pick_device
+from ..model import Network, build_network
+from ..model.backbone import find_backbone, read_backbone
+from .ema import EMA
+from .options import Options
 
 log = logging.getLogger("hscaunet.train")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.manifest import DEFAULT_MODEL, find_model
+from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 WEIGHTS = Path(__file__).parent
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, MissingDependencyError, ModelError, whole_number
+from ..errors import BackendError, MissingDependencyError, ModelError, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +73,13 @@ class Engine(Protocol):
 # get that.
 _ENGINES = {
     "onnxruntime": (
-        "runtime.engines.onnxruntime",
+        ".onnxruntime",
         "onnxruntime",
         "pip install 'hscaunet[cpu]' (or 'hscaunet[gpu]' for CUDA)",
     ),
-    "openvino": ("runtime.engines.openvino", "openvino", "pip install 'hscaunet[openvino]'"),
+    "openvino": (".openvino", "openvino", "pip install 'hscaunet[openvino]'"),
     "tensorrt": (
-        "runtime.engines.tensorrt.engine",
+        ".tensorrt.engine",
         "TensorRT",
         "pip install 'hscaunet[trt]', or 'hscaunet[rtx]'",
     ),
@@ -217,7 +217,7 @@ def _load(name: str) -> Any:
     """The class of an engine, or `MissingDependencyError`."""
     home, needs, how = _ENGINES[name]
     try:
-        return import_module(home).Engine
+        return import_module(home, __name__).Engine
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
         raise MissingDependencyError(
             f"The engine {name} needs {needs}, which cannot be imported ({error}): {how}."

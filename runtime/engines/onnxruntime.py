@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, ModelError, first_line
-from runtime.onnx_cut import KEY, cut
-from runtime.onnx_file import check_layout, read_model_file
+from ..errors import BackendError, ModelError, first_line
+from ..models.onnx_cut import KEY, cut
+from ..models.onnx_file import check_layout, read_model_file
 
 if not hasattr(ort, "InferenceSession"):
     # What pip leaves behind when one of the two flavours is removed beside the other.

@@ -10,10 +10,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, ModelError, first_line
-from runtime.onnx_cut import KEY, cut
-from runtime.onnx_file import read_model_file
-from runtime.tiles import cores
+from ..errors import BackendError, ModelError, first_line
+from ..models.onnx_cut import KEY, cut
+from ..models.onnx_file import read_model_file
+from ..tiles import cores
 
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16",
           "f16": "fp16"}  # fmt: skip

@@ -1,1 +1,1 @@
-"""Model files that come with the runtime; see `runtime.manifest`."""
+"""Model files that come with the runtime; see `runtime.models.manifest`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.cuda import Cuda
+from .cuda import Cuda
 
 Shape = tuple[int, ...]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import BackendError, MissingDependencyError
+from ...errors import BackendError, MissingDependencyError
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class OutOfMemory(BackendError):
 
 
 _LAYERS = {
-    "cuda-python": ("runtime.engines.tensorrt.cuda_python", "cuda.bindings", "cuda-bindings"),
-    "pycuda": ("runtime.engines.tensorrt.cuda_pycuda", "pycuda", "pycuda"),
+    "cuda-python": (".cuda_python", "cuda.bindings", "cuda-bindings"),
+    "pycuda": (".cuda_pycuda", "pycuda", "pycuda"),
 }
 LAYERS = tuple(_LAYERS)
 
@@ -148,7 +148,7 @@ def open_cuda(name: str = "auto") -> Cuda:
     if not _is_installed(module):
         raise MissingDependencyError(f"{name} is not installed: pip install {package}.")
     try:
-        opened: Cuda = import_module(home).open_device()
+        opened: Cuda = import_module(home, __package__).open_device()
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
         raise BackendError(
             f"{name} is installed but does not load ({error}); is there an NVIDIA driver?"

@@ -14,8 +14,8 @@ import numpy as np
 import pycuda.driver as driver
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.cuda import Device, OutOfMemory, no_gpu
-from runtime.errors import BackendError, first_line
+from ...errors import BackendError, first_line
+from .cuda import Device, OutOfMemory, no_gpu
 
 
 @contextlib.contextmanager

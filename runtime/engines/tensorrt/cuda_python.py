@@ -11,8 +11,8 @@ import numpy as np
 from cuda.bindings import driver
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.cuda import Device, OutOfMemory, no_gpu
-from runtime.errors import BackendError, first_line
+from ...errors import BackendError, first_line
+from .cuda import Device, OutOfMemory, no_gpu
 
 
 def _call(function: Any, *args: Any) -> Any:

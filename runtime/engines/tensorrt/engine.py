@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import is_engine
-from runtime.engines.tensorrt.cuda import OutOfMemory, open_cuda
-from runtime.engines.tensorrt.lane import Lane, dtype_of, within
-from runtime.engines.tensorrt.library import open_library
-from runtime.engines.tensorrt.sidecar import (
+from ...errors import BackendError, ModelError
+from ...layout import CONTRACT, INTERFACES
+from .. import is_engine
+from .cuda import OutOfMemory, open_cuda
+from .lane import Lane, dtype_of, within
+from .library import open_library
+from .sidecar import (
     check_gpu,
     check_layout,
     check_library,
     read_engine,
     rebuild,
 )
-from runtime.errors import BackendError, ModelError
-from runtime.layout import CONTRACT, INTERFACES
 
 log = logging.getLogger(__name__)
 

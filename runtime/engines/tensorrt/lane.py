@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.tensorrt.buffers import Buffers, Shape
-from runtime.engines.tensorrt.cuda import Cuda, OutOfMemory
-from runtime.engines.tensorrt.library import Library
-from runtime.errors import BackendError, ModelError
+from ...errors import BackendError, ModelError
+from .buffers import Buffers, Shape
+from .cuda import Cuda, OutOfMemory
+from .library import Library
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from runtime.errors import BackendError, MissingDependencyError
+from ...errors import BackendError, MissingDependencyError
 
 FLAVORS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """Names of the two, and the modules they come as."""

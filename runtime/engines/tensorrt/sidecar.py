@@ -15,10 +15,10 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from runtime.engines.tensorrt.library import Library, numbers
-from runtime.errors import ModelError
-from runtime.files import read_limited
-from runtime.layout import CONTRACT
+from ...errors import ModelError
+from ...layout import CONTRACT
+from ...safe_files import read_limited
+from .library import Library, numbers
 
 FORMAT = "hscaunet-engine-1"
 _MAX_SIDECAR = 1 << 20

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import HintError, first_line
-from runtime.files import read_limited, write_atomically
-from runtime.hints import AnyHint, Hints
-from runtime.shapes import Hint, Region, Stroke, whole
+from ..errors import HintError, first_line
+from ..safe_files import read_limited, write_atomically
+from .collection import AnyHint, Hints
+from .shapes import Hint, Region, Stroke, whole
 
 FILE_FORMAT = "hscaunet-hints"
 FILE_VERSION = 2

@@ -8,7 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from runtime.errors import ColorizationError, first_line
+from .errors import ColorizationError, first_line
 
 
 def read_limited(

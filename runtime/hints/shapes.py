@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import HintError
-from runtime.tiles import row_tiles
+from ..errors import HintError
+from ..tiles import row_tiles
 
 MAX_POINTS = 1 << 16
 """Most points of one stroke or polygon."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ImageError, first_line
-from runtime.matrix_profile import convert_deep
+from ..errors import ImageError, first_line
+from .matrix_profiles import convert_deep
 
 # Colours over which a profile must agree with sRGB to count as it: a step of 17 is 16 a channel.
 _STEPS = np.arange(0, 256, 17, dtype=np.uint8)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from runtime.errors import ModelError
-from runtime.onnx_file import Field, encode_field, read_fields
+from ..errors import ModelError
+from .onnx_file import Field, encode_field, read_fields
 
 KEY = "photo"
 """Of the metadata: names of the tensors in between, with commas."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.errors import ModelError
-from runtime.layout import CONTRACT, PIPELINE
+from ..errors import ModelError
+from ..layout import CONTRACT, PIPELINE
 
 MAX_BYTES = 2 << 30
 """Protocol buffers end there."""

@@ -9,9 +9,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import bytes_of, lab_from_rgb
-from runtime.errors import HintError, whole_number
-from runtime.shapes import Hint, Region, Shape, Stroke, cells_of
+from ..color import bytes_of, lab_from_rgb
+from ..errors import HintError, whole_number
+from .shapes import Hint, Region, Shape, Stroke, cells_of
 
 AnyHint = Hint | Stroke | Region
 
@@ -450,7 +450,7 @@ class Hints(Sequence[AnyHint]):
 
     def to_json(self) -> str:
         """Write the hints in the format of `docs/hints.md`."""
-        from runtime.hint_files import to_json
+        from .files import to_json
 
         return to_json(self)
 
@@ -463,7 +463,7 @@ class Hints(Sequence[AnyHint]):
         HintError
             If it is not that format, or of a newer version.
         """
-        from runtime.hint_files import from_json
+        from .files import from_json
 
         return from_json(text)
 
@@ -475,7 +475,7 @@ class Hints(Sequence[AnyHint]):
         HintError
             If it cannot be written.
         """
-        from runtime.hint_files import save
+        from .files import save
 
         save(self, path)
 
@@ -488,7 +488,7 @@ class Hints(Sequence[AnyHint]):
         HintError
             If there is no such file, or it is not of the format of `docs/hints.md`.
         """
-        from runtime.hint_files import load
+        from .files import load
 
         return load(path)
 

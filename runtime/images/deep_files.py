@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ImageError
+from ..errors import ImageError
 
 if TYPE_CHECKING:
-    from runtime.images import Metadata
+    from .photo import Metadata
 
 _STRIP_BYTES = 1 << 18
 _LARGEST_TIFF = (1 << 32) - (1 << 20)
@@ -117,3 +117,83 @@ def _tiff(image: NDArray[Any], metadata: Metadata) -> bytes:
     for strip in strips:
         buffer.write(strip)
     return buffer.getvalue()
+
+
+class DeepTiff:
+    """A TIFF of more than 8 bits a channel, as much of a Pillow image as is used here.
+
+    Pillow reads the tags of any TIFF but opens few of these.
+    """
+
+    format = "TIFF"
+
+    def __init__(self, tags: Any) -> None:
+        self.tags = tags
+        self.size = int(tags[256]), int(tags[257])
+        icc = tags.get(34675)
+        self.info = {"icc_profile": icc} if isinstance(icc, bytes) else {}
+
+    def getexif(self) -> Any:
+        return self.tags
+
+    def values(self, tag: int) -> tuple[Any, ...]:
+        value = self.tags.get(tag, ())
+        return value if isinstance(value, tuple) else (value,)
+
+    @classmethod
+    def probe(cls, data: bytes, name: str) -> DeepTiff | None:
+        """Open `data` if it is such a file."""
+        from PIL import Image
+
+        if data[:4] not in (b"II*\0", b"MM\0*"):
+            return None
+        tags = Image.Exif()
+        tags.load_from_fp(io.BytesIO(data))
+        self = cls(tags)
+        bits, kinds = self.values(258) or (1,), self.values(339) or (1,)
+        if max(bits) <= 8:
+            return None
+        if tags.get(284, 1) == 2 and len(bits) > 1:
+            raise ImageError(
+                f"{name} is a TIFF of more than 8 bits with its channels in separate planes, which "
+                "is not read; save it with its channels interleaved."
+            )
+        if len(bits) == 2 or 1 in self.values(338):
+            raise ImageError(
+                f"{name} is a TIFF of more than 8 bits with alpha of a kind that is not read; save "
+                "it without, or as RGB with straight alpha."
+            )
+        known = (set(bits), set(kinds)) in (({16}, {1}), ({32}, {3}))
+        if not known or len(bits) > 4 or tags.get(262) not in (1, 2):
+            raise ImageError(
+                f"{name} is a TIFF of a kind that is not read ({'/'.join(map(str, bits))} bits, "
+                f"photometric interpretation {tags.get(262)}); save it as grey or RGB of 8 or 16 "
+                "bits, or of 32-bit floats."
+            )
+        return self
+
+
+def decode_deep(data: bytes, opener: Any, image: Any, name: str) -> NDArray[Any]:
+    import cv2
+
+    if image.format == "PNG":
+        opener(io.BytesIO(data)).verify()  # OpenCV decodes as much as there is of a damaged one
+        if b"IEND\xaeB`\x82" not in data:
+            raise ImageError(f"{name} is cut short; get the whole file.")
+    else:
+        for starts, counts in ((273, 279), (324, 325)):
+            ends = zip(image.values(starts), image.values(counts), strict=False)
+            if any(start + count > len(data) for start, count in ends):
+                raise ImageError(f"{name} is cut short; get the whole file.")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"{name} cannot be decoded: {error.err}.") from None
+    if pixels is None or pixels.dtype not in (np.uint16, np.float32):
+        raise ImageError(f"{name} is damaged or cut short and cannot be decoded.")
+    if sorted(pixels.shape[:2]) != sorted(image.size):
+        raise ImageError(f"{name} was decoded to another size than its header claims.")
+    if pixels.ndim == 3:
+        order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2])
+        pixels = pixels[..., order] if order else pixels
+    return pixels

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import Y_of, Y_of_f, f_of_Y, srgb_of_xyz
-from runtime.errors import ImageError
-from runtime.resample import (
+from ..color import Y_of, Y_of_f, f_of_Y, srgb_of_xyz
+from ..errors import ImageError
+from ..tiles import for_each, row_tiles
+from .resample import (
     RowResampler,
     mean_rows,
     resample_columns,
     resize_plane,
     taps,
 )
-from runtime.tiles import for_each, row_tiles
 
 UPSAMPLING = "lanczos3"
 """How ab is brought to full size; docs/geometry.md compares."""
@@ -128,7 +128,7 @@ class Picture:
         ab : ndarray, shape (2, h, w), float32
             Lab units, at any size; resized to the photo's.
         upsampling : str
-            One of `runtime.resample.KERNELS`.
+            One of `runtime.fullsize.resample.KERNELS`.
 
         Returns
         -------

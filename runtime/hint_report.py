@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import lab_from_rgb, rgb_from_lab
-from runtime.hints import Hints
+from .color import lab_from_rgb, rgb_from_lab
+from .hints import Hints
 
 
 def ciede2000(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ModelError
+from ..errors import ModelError
 
 MANIFEST = "manifest.json"
 DEFAULT_MODEL = "hscaunet-lite"
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent
 
 
 def sha256_of(path: Path) -> str:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ColorizationError, HintError, ImageError
-from runtime.hints import Hints
-from runtime.images import (
+from .errors import ColorizationError, HintError, ImageError
+from .hints import Hints
+from .images import (
     FORMATS,
     READABLE,
     Photo,
@@ -28,7 +28,7 @@ from runtime.images import (
 )
 
 if TYPE_CHECKING:
-    from runtime.colorizer import Colorizer
+    from .colorizer import Colorizer
 
 HINT_SUFFIXES = (".hints.json", ".json")
 """How a photo's hint file in ``--hints-dir`` is named: these, after the photo's own stem."""

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.color import srgb_of_linear
-from runtime.tiles import row_tiles
+from ..color import srgb_of_linear
+from ..tiles import row_tiles
 
 # Linear sRGB to XYZ over D50, as in the sRGB profiles that the ICC publishes.
 _SRGB_D50 = (

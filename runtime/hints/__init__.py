@@ -1,0 +1,16 @@
+"""Hints: points, strokes and regions (`shapes`), many (`collection`), as files (`files`)."""
+
+from .collection import MAX_PIXEL_HINTS, AnyHint, Hints, cell_span, parse_hint
+from .shapes import Hint, Region, Shape, Stroke
+
+__all__ = [
+    "MAX_PIXEL_HINTS",
+    "AnyHint",
+    "Hint",
+    "Hints",
+    "Region",
+    "Shape",
+    "Stroke",
+    "cell_span",
+    "parse_hint",
+]

@@ -1,0 +1,183 @@
+"""Writing picture files, with all that goes along, so that a failure leaves what was there."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError, first_line, whole_number
+from ..safe_files import write_atomically
+from .exif import with_resolution
+from .photo import FORMATS, Metadata
+
+_ALPHA = ("PNG", "WEBP", "AVIF", "TIFF")
+_DEEP = {"PNG": (np.uint16,), "TIFF": (np.uint16, np.float32)}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {"compress_level": 4},
+    "WEBP": {"quality": 95, "exact": True},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
+    "BMP": {},
+}
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise `ImageError` unless `write_image` could write here, before any work is done."""
+    _format_of(path)
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder; name a file to write.")
+        if not path.parent.is_dir():
+            raise ImageError(f"The folder {path.parent} does not exist; make it first.")
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path!s:.200} cannot be written: {first_line(error)}.") from None
+
+
+def _format_of(path: str | os.PathLike[str]) -> str:
+    try:
+        suffix = Path(path).suffix.lower()
+    except TypeError:
+        raise ImageError(f"{path!r:.60} is not the name of a file to write.") from None
+    if suffix not in FORMATS:
+        raise ImageError(
+            f"{path} has no extension that says how to write it; use one of {', '.join(FORMATS)}."
+        )
+    return FORMATS[suffix]
+
+
+def fits_format(kind: str, image: NDArray[Any]) -> str | None:
+    """Why a file format (a value of `FORMATS`) cannot hold these pixels, or None."""
+    if image.dtype != np.uint8 and image.dtype not in _DEEP.get(kind, ()):
+        what = "floats" if image.dtype == np.float32 else "16 bits a channel"
+        where = "TIFF" if image.dtype == np.float32 else "PNG or TIFF"
+        return f"{kind} cannot hold {what}; write {where}, or convert to 8 bits first."
+    if image.ndim == 3 and image.shape[2] in (2, 4) and kind not in _ALPHA:
+        return f"{kind} cannot hold alpha; write {', '.join(_ALPHA)}, or drop it first."
+    return None
+
+
+def encode_image(
+    image: NDArray[Any], kind: str, metadata: Metadata | None = None, *, quality: int | None = None
+) -> bytes:
+    """Encode a picture.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4); uint8, uint16 or float32
+        See `Photo`.
+    kind : str
+        One of the values of `FORMATS`.
+    metadata : Metadata, optional
+        EXIF, ICC profile and resolution to write along.
+    quality : int, optional
+        1 to 100, for JPEG, WebP and AVIF; 95, 95 and 90 unless given.
+
+    Raises
+    ------
+    ImageError
+        If the array is none of these or the format cannot hold it.
+    """
+    from .deep_files import encode_deep
+
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16, np.float32):
+        kind_of = getattr(image, "dtype", type(image).__name__)
+        raise ImageError(f"The image must be a uint8, uint16 or float32 array, not {kind_of}.")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and not 2 <= image.shape[2] <= 4):
+        raise ImageError(f"The image must be (H, W) or (H, W, 2 to 4), not {image.shape}.")
+    if min(image.shape[:2]) < 1:
+        raise ImageError(f"The image has no pixels: its shape is {image.shape}.")
+    if kind not in FORMATS.values():
+        kinds = ", ".join(sorted(set(FORMATS.values())))
+        raise ImageError(f"There is no format {kind!r:.60}; use one of {kinds}.")
+    if problem := fits_format(kind, image):
+        raise ImageError(problem)
+    metadata = Metadata() if metadata is None else metadata
+    if not isinstance(metadata, Metadata):
+        raise ImageError(f"metadata must be a Metadata, not a {type(metadata).__name__}.")
+    if image.ndim == 2 or image.shape[2] == 2:
+        metadata = replace(metadata, icc=None)  # a profile of RGB says nothing of grey
+    if quality is not None:
+        quality = whole_number(quality, "quality", 1, 100, ImageError)
+    try:
+        if kind == "TIFF" or image.dtype != np.uint8:
+            return encode_deep(image, kind, metadata)
+        return _encode_plain(image, kind, metadata, quality)
+    except MemoryError:
+        raise ImageError("The encoded picture does not fit the memory of this machine.") from None
+    except ImageError:
+        raise
+    except Exception as error:  # OSError, ValueError, struct.error, as each format likes
+        high, wide = image.shape[:2]
+        raise ImageError(
+            f"A picture of {wide}x{high} cannot be written as {kind} ({first_line(error)}); choose "
+            "another format."
+        ) from None
+
+
+def _encode_plain(
+    image: NDArray[np.uint8], kind: str, metadata: Metadata, quality: int | None
+) -> bytes:
+    """Encode 8 bits a channel by Pillow."""
+    from PIL import Image
+
+    options = dict(_OPTIONS[kind])
+    if quality is not None and "quality" in options:
+        options["quality"] = quality
+    if kind != "BMP":
+        exif = metadata.exif
+        if metadata.dpi and kind in ("WEBP", "AVIF"):  # which have no other place for it
+            exif = with_resolution(exif, metadata.dpi)
+        if exif:
+            options["exif"] = exif
+        if metadata.icc:
+            options["icc_profile"] = metadata.icc
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    image: NDArray[Any],
+    metadata: Metadata | None = None,
+    *,
+    quality: int | None = None,
+) -> None:
+    """Write a picture to a file whose extension says the format.
+
+    Parameters
+    ----------
+    path : path
+        An old file of that name survives a failure.
+    image, metadata, quality
+        See `encode_image`.
+
+    Raises
+    ------
+    ImageError
+        If the array is no picture, the extension is unknown, its format cannot hold the array, or
+        the file cannot be written.
+    """
+    check_writable(path)
+    try:
+        data = encode_image(image, _format_of(path), metadata, quality=quality)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    try:
+        write_atomically(path, data)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ImageError(f"{path!s:.300} cannot be written: {reason}.") from None

@@ -1,0 +1,98 @@
+"""A picture file's pixels and what goes along with them; which formats there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..color import bytes_of
+from ..errors import ImageError
+
+MAX_PIXELS = 250_000_000
+"""Default limit on a photo's pixels; a larger one is refused from its header alone."""
+
+MAX_FILE_BYTES = 2 << 30
+"""Larger files are refused unread."""
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+"""What can be written, by file name extension; GIF can be read as well."""
+
+READABLE = (*FORMATS, ".gif")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture file tells beside its pixels.
+
+    Attributes
+    ----------
+    exif : bytes, optional
+        Beginning with ``b"Exif\\0\\0"``; without orientation, which reading applies, and without
+        thumbnail.
+    icc : bytes, optional
+        ICC profile of the pixels, which is always one of sRGB.
+    dpi : (float, float), optional
+        Horizontal and vertical resolution in pixels an inch.
+    """
+
+    exif: bytes | None = None
+    icc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("exif", "icc"):
+            if not isinstance(getattr(self, name), bytes | None):
+                raise ImageError(f"A Metadata's {name} must be bytes or None.")
+        if self.exif is not None and not self.exif.startswith(b"Exif\0\0"):
+            raise ImageError("A Metadata's exif must begin with b'Exif\\0\\0'.")
+        if self.dpi is not None:
+            try:
+                across, down = (float(v) for v in self.dpi)
+            except (TypeError, ValueError):
+                across = down = -1.0
+            if not (0 < across < 1e6 and 0 < down < 1e6):
+                raise ImageError(
+                    f"A Metadata's dpi must be two numbers above 0, not {self.dpi!r:.60}."
+                )
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture file's pixels and what goes along with them.
+
+    Attributes
+    ----------
+    pixels : ndarray, shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)
+        Grey, grey with alpha, RGB, or RGB with alpha, upright and in sRGB; uint8, uint16 or
+        float32 of 0..1, as the file has it.
+    metadata : Metadata
+    notes : tuple of str
+        What was changed or left out, in sentences.
+    """
+
+    pixels: NDArray[Any]
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()
+
+
+def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any pixels of a `Photo` as (H, W, 3) uint8 RGB, without alpha."""
+    if pixels.dtype == np.float32:
+        pixels = np.nan_to_num(pixels)
+    pixels = bytes_of(pixels)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    light = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    return np.ascontiguousarray(light)
