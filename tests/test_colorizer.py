@@ -22,9 +22,9 @@ from runtime import (
     ModelError,
     read_image,
 )
-from runtime.models import manifest as manifest_module
 from runtime.color import L_from_rgb, lab_from_rgb
 from runtime.layout import NEUTRAL, network_size
+from runtime.models import manifest as manifest_module
 
 
 @pytest.fixture(scope="module")
