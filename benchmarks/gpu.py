@@ -158,7 +158,8 @@ def cycles(open_row: Callable[[], Any], x: np.ndarray, count: int) -> dict[str, 
 
 def engine_of(path: Path, flavor: str, batch: int, size: int) -> Path | str:
     """An fp16 engine for this GPU, or why there is none."""
-    from export.build import BuildOptions, build
+    from export.tensorrt.build import build
+    from export.tensorrt.options import BuildOptions
     from runtime.engines.tensorrt.library import open_library
     from runtime.errors import ColorizationError
 
@@ -191,12 +192,13 @@ def measure(width: int, args: argparse.Namespace) -> dict[str, Any]:
     openers: dict[str, Callable[[], Any]] = {}
     if cuda:
         half = path.with_suffix(".fp16.onnx")
-        from export.build import load_graph
-        from export.onnx import feeds
+        from export.checks import feeds_of
         from export.precision import to_half
+        from export.reading import load_graph
+        from runtime.layout import CONTRACT
 
         proto = load_graph(path)[0]
-        half.write_bytes(to_half(proto, feeds(proto))[0].SerializeToString())
+        half.write_bytes(to_half(proto, feeds_of(CONTRACT))[0].SerializeToString())
         openers["ONNX Runtime CUDA fp16"] = lambda: runtime_row(
             half, backend="onnxruntime", device="cuda"
         )

@@ -10,7 +10,8 @@ from gpu import make_model
 
 def main() -> None:
     """Run the command line."""
-    from export.build import BuildOptions, build
+    from export.tensorrt.build import build
+    from export.tensorrt.options import BuildOptions
     from runtime.engines.tensorrt.library import open_library
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

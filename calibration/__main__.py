@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import logging
 
-    from export.build import load_graph
     from export.precision import restore_floats
+    from export.reading import load_graph
     from runtime.colorizer import locate_model
     from runtime.layout import CONTRACT
     from runtime.safe_files import write_atomically

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.onnx import store_half
+from export.graphs import store_half
 from runtime.errors import ColorizationError, ModelError, first_line
 from runtime.models.onnx_cut import KEY
 

@@ -272,8 +272,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from export.build import load_graph
     from export.precision import restore_floats
+    from export.reading import load_graph
     from runtime.colorizer import locate_model
     from runtime.safe_files import write_atomically
 

@@ -18,7 +18,7 @@ from hscaunet.commands import run_command
 from runtime.engines import BACKENDS
 from runtime.errors import ModelError
 
-from .onnx import TOLERANCE
+from .checks import TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +130,7 @@ def _cases(data: Sequence[str], photos: int, seed: int) -> Iterator[tuple[str, A
     from hscaunet.evaluation.protocols import Protocol
     from runtime.images import read_image
 
-    from .onnx import check_inputs
+    from .checks import check_inputs
 
     for name, given in check_inputs().items():
         yield name, None, torch.from_numpy(np.ascontiguousarray(given)), None

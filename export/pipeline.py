@@ -7,6 +7,7 @@ and the network are in the graph, and an engine with a GPU does all of it there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,22 +22,28 @@ from runtime.color import (
     linear_from_srgb,
     srgb_from_linear,
 )
-from runtime.layout import INTERFACES, PIPELINE, denormalize_ab, input_dimensions
+from runtime.layout import (
+    INTERFACES,
+    PIPELINE,
+    SMALLEST_PHOTO,
+    denormalize_ab,
+    input_dimensions,
+)
+
+from .checks import TOLERANCE, Check, ExportError, cases, draw
+from .graphs import name_dimensions, to_proto
+from .network import build_graph as build_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from hscaunet.model import Network
     from runtime.hints import Hints
 
-    from .onnx import Check
-
 *INPUTS, OUTPUT = INTERFACES[PIPELINE]
 
-
 _DELTA = 6 / 29
+
 # Pixels that a plane is continued by at its edges. Lanczos reaches 3 pixels when it enlarges, and
 # when it shrinks 3 times as many as it shrinks by: this is enough for a photo whose side is an
 # eighth of the network's.
@@ -129,7 +136,7 @@ class Before(nn.Module):
         Parameters
         ----------
         photo : Tensor, shape (N, H, W, 3), uint8
-            sRGB; only its lightness counts. Each side at least `export.build.SMALLEST_PHOTO`, and
+            sRGB; only its lightness counts. Each side at least `runtime.layout.SMALLEST_PHOTO`, and
             at least an eighth of that of the hints.
         hint : Tensor, shape (N, h, w, 3), uint8
             Colours of the hints where there are any; h and w are multiples of 16 and set the size
@@ -194,10 +201,8 @@ class After(nn.Module):
         return torch.stack(planes, dim=-1).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
-def build_pipeline(
-    model: Network, *, precision: str = "fp32", weights: str = "fp32", metadata: dict[str, str]
-) -> Any:
-    """Export a pipeline to an ONNX model in memory; see `export.onnx.build_onnx`.
+def build_graph(model: Network) -> Any:
+    """The fp32 graph of a pipeline.
 
     Returns
     -------
@@ -206,10 +211,6 @@ def build_pipeline(
         free.
     """
     from torch.export import Dim
-
-    from .build import SMALLEST_PHOTO
-    from .onnx import build_onnx, name_dimensions, store_half, to_proto
-    from .precision import to_half
 
     batch, tall, wide = (
         Dim("N"),
@@ -229,19 +230,13 @@ def build_pipeline(
     }
     # Part by part, for the exporter's time grows with what it must know of sizes at each node.
     before = to_proto(Before(), example, shapes, list(INPUTS), ["input", "f"])
-    network = build_onnx(model, metadata={})
+    network = build_network(model)
     example = (torch.zeros(2, 200, 300), torch.zeros(2, 2, 64, 96))
     shapes = {"f": shapes["photo"], "ab": {0: batch, 2: high, 3: broad}}
     after = to_proto(After(), example, shapes, ["f", "ab"], [OUTPUT])
     proto = _join(before, network, after)
     inputs = input_dimensions(PIPELINE)
     name_dimensions(proto, list(inputs.values()), inputs["photo"])
-    if precision == "fp16":
-        proto, _ = to_half(proto, feeds())
-    elif weights == "fp16":
-        store_half(proto)
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
     return proto
 
 
@@ -260,83 +255,35 @@ def _join(before: Any, network: Any, after: Any) -> Any:
     return joined
 
 
-def cases() -> dict[str, tuple[NDArray[np.uint8], Hints]]:
-    """Photos of several sizes with hints, to measure a pipeline on."""
-    from pathlib import Path
-
-    import cv2
-
-    from runtime.hints import Hint, Hints
-    from runtime.images import read_image
-
-    sample = read_image(Path(__file__).with_name("sample.jpg"))
-    colors = ("#c04020", "#3060c0", "#40a040", "#e0c080")
-
-    def case(height: int, width: int, count: int, size: int) -> tuple[NDArray[np.uint8], Hints]:
-        photo = np.asarray(
-            cv2.resize(sample, (width, height), interpolation=cv2.INTER_AREA), np.uint8
-        )
-        rng = np.random.default_rng(count)
-        hints = [
-            Hint(int(rng.integers(width)), int(rng.integers(height)), colors[i % 4], size)
-            for i in range(count)
-        ]
-        return photo, Hints(hints)
-
-    return {
-        "as the network's": case(256, 256, 300, 1),
-        "larger": case(500, 700, 20, 9),
-        "wide": case(300, 900, 5, 31),
-        "painted all over": case(256, 256, 60, 101),
-        "no hint": case(640, 480, 0, 1),
-        "smaller": case(120, 90, 3, 5),
-    }
-
-
-def draw(photo: NDArray[Any], hints: Hints, size: int = 256) -> dict[str, NDArray[np.uint8]]:
-    """Inputs of a pipeline for one photo: what an application does before it runs the graph.
+def measure(
+    proto: Any,
+    model: Network,
+    precision: str = "fp32",
+    report: Callable[[Check], None] = lambda check: None,
+) -> list[Check]:
+    """Run a pipeline in ONNX Runtime beside what `runtime.Colorizer` does with the same network.
 
     Parameters
     ----------
-    photo : ndarray, shape (H, W, 3), uint8
-    hints : Hints
-    size : int
-        See `runtime.Colorizer`.
-    """
-    from runtime.layout import network_size
-
-    height, width = photo.shape[:2]
-    high, wide = network_size(height, width, size)
-    colors, mask = hints.draw(height, width, high, wide)
-    return {"photo": photo[None], "hint": colors[None], "mask": mask[None].astype(np.uint8)}
-
-
-def feeds() -> list[dict[str, NDArray[np.generic]]]:
-    """The `cases` as ONNX Runtime takes them."""
-    return [dict(draw(photo, hints)) for photo, hints in cases().values()]
-
-
-def measure_pipeline(
-    proto: Any, model: Network, tolerance: float, report: Callable[[Check], None] | None = None
-) -> list[Check]:
-    """Run a pipeline in ONNX Runtime beside what `runtime.Colorizer` does with the same network.
+    precision : {"fp32", "fp16"}
+        What the graph computes in.
+    report : callable
+        Called with each `Check`.
 
     Returns
     -------
     list of Check
-        Largest and mean difference of 8-bit values for each of `cases`.
+        Largest and mean difference of 8-bit values for each of `export.checks.cases`.
 
     Raises
     ------
     ExportError
         If more than one value in a thousand differs by more than a level (and by more than what
-        `tolerance` on ab makes of it).
+        the precision's `TOLERANCE` on ab makes of it).
     """
     import onnxruntime as ort
 
-    from .onnx import Check, ExportError
-
-    allowed = max(1, round(tolerance * 255))
+    allowed = max(1, round(TOLERANCE[precision] * 255))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     rows = []
     for name, (photo, hints) in cases().items():
@@ -344,8 +291,7 @@ def measure_pipeline(
         difference = np.abs(ours.astype(np.int16) - _colorize(model, photo, hints))
         row = Check(name, photo.shape, float(difference.max()), float(difference.mean()))
         rows.append(row)
-        if report:
-            report(row)
+        report(row)
         far = float((difference > allowed).mean())
         if not far <= 1e-3:
             raise ExportError(

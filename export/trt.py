@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hscaunet.commands import run_command
 
-from .build import COMPATIBILITY, PRECISIONS, BuildOptions, Range
+from .tensorrt.options import COMPATIBILITY, PRECISIONS, BuildOptions, Range
 
 
 def _range(text: str) -> Range:
@@ -90,15 +90,10 @@ def _run(args: argparse.Namespace) -> None:
     from runtime.engines import is_engine
     from runtime.engines.tensorrt.library import open_library
 
-    from .build import (
-        BuildError,
-        build,
-        check_options,
-        default_timing_cache,
-        find_gpu,
-        is_quantized,
-        load_graph,
-    )
+    from .reading import is_quantized, load_graph
+    from .tensorrt.build import build, find_gpu
+    from .tensorrt.compile import default_timing_cache
+    from .tensorrt.options import BuildError, check_options
 
     path = locate_model(args.model)
     library = open_library(args.flavor)

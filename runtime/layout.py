@@ -53,6 +53,9 @@ def input_dimensions(layout: str) -> dict[str, list[int | str]]:
 MULTIPLE = 16
 """Height and width of the network's input are multiples of this: four 2x2 poolings."""
 
+SMALLEST_PHOTO = 32
+"""Smallest side of a pipeline's photo: its resizing continues a plane by 24 pixels at its edges."""
+
 NEUTRAL = 128 / 255
 """Normalised a and b of a colourless pixel, and of a place without a hint."""
 

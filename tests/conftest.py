@@ -110,12 +110,12 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     import onnx
 
-    from export import onnx as module
+    from export import network, pipeline
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # which the workers share
-    real = module.to_proto
+    real = network.to_proto
 
     def to_proto(network, example, *more):  # type: ignore[no-untyped-def]
         state = hashlib.sha256(repr((network, [tuple(e.shape) for e in example], more)).encode())
@@ -129,7 +129,8 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         return onnx.load_from_string(kept.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "to_proto", to_proto)
+        for module in (network, pipeline):
+            patch.setattr(module, "to_proto", to_proto)
         yield
 
 

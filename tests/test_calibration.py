@@ -22,8 +22,10 @@ from calibration.measure import cases, onnxruntime_run, picture, quality, some_c
 from calibration.quantize import CalibrationError, candidates, exclude, quantize
 from calibration.ranges import LEVELS, _Histograms, collect, load, save
 from calibration.search import rank, search
-from export.build import BuildOptions, build, load_graph
 from export.parity import main as parity
+from export.reading import load_graph
+from export.tensorrt.build import build
+from export.tensorrt.options import BuildOptions
 from hscaunet.data.photos import DataError
 from runtime import Colorizer, Hint, ModelError
 from runtime.engines.tensorrt.library import open_library

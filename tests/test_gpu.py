@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.build import BuildOptions, build
-from export.onnx import check_inputs
+from export.checks import check_inputs
+from export.tensorrt.build import build
+from export.tensorrt.options import BuildOptions
 from runtime import Colorizer
 from runtime.engines.tensorrt.buffers import Buffers
 from runtime.engines.tensorrt.cuda import LAYERS, open_cuda

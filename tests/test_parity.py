@@ -11,17 +11,18 @@ from fake_gpu import Gpu
 from onnx import numpy_helper
 from test_tensorrt_run import write_engine
 
-from export.onnx import feeds
+from export.checks import feeds_of
 from export.parity import PSNR_CHANGE, Row, Side, compare_sides, judge, main, table
 from export.precision import to_half
 from runtime.engines.tensorrt import library
+from runtime.layout import CONTRACT
 
 
 @pytest.fixture(scope="module")
 def half_onnx(tiny_onnx, tmp_path_factory):
     path = tmp_path_factory.mktemp("half") / "tiny.fp16.onnx"
     proto = onnx.load(tiny_onnx)
-    onnx.save(to_half(proto, feeds(proto))[0], path)
+    onnx.save(to_half(proto, feeds_of(CONTRACT))[0], path)
     return path
 
 

@@ -6,13 +6,16 @@ import onnxruntime as ort
 import pytest
 from conftest import colorful
 
-from export.build import BuildOptions, build
-from export.onnx import ExportError, main
-from export.pipeline import cases, draw, feeds, measure_pipeline
+from export.checks import ExportError, cases, draw, feeds_of
+from export.onnx import main
+from export.pipeline import measure
 from export.precision import to_half
+from export.tensorrt.build import build
+from export.tensorrt.options import BuildOptions
 from runtime import Colorizer, Hint, HintError, Hints, ModelError, Region, Stroke
 from runtime.engines.tensorrt.library import open_library
 from runtime.engines.tensorrt.sidecar import read_engine
+from runtime.layout import PIPELINE
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def pipeline(tiny_checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def half(pipeline):
     """The same in fp16."""
-    proto, report = to_half(onnx.load(pipeline), feeds())
+    proto, report = to_half(onnx.load(pipeline), feeds_of(PIPELINE))
     assert report.half == report.convolutions
     return proto
 
@@ -143,14 +146,14 @@ def test_a_pipeline_that_differs_is_not_written(pipeline, tiny_checkpoint):
 
     model = load_checkpoint(tiny_checkpoint).model
     proto = onnx.load(pipeline)
-    rows = measure_pipeline(proto, model, 1e-4)
+    rows = measure(proto, model)
     assert max(row.largest for row in rows) <= 3
     model.unet.outc.bias.data += 1.0
     with pytest.raises(ExportError, match=r"more than 1 level on .* nothing was written"):
-        measure_pipeline(proto, model, 1e-4)
+        measure(proto, model)
     model.unet.outc.bias.data += float("nan")
     with pytest.raises(ExportError):
-        measure_pipeline(proto, model, 1e-4)
+        measure(proto, model)
 
 
 def test_hints_are_drawn_as_they_are_rasterized():

@@ -16,22 +16,18 @@ from conftest import run_python
 from fake_gpu import VERSIONS, Gpu
 from onnx import helper
 
-from export import build as build_module
-from export.build import (
-    BuildError,
-    BuildOptions,
-    build,
-    check_layers,
-    layers_of_engine,
-    layers_of_network,
-    settle_precision,
-)
-from export.onnx import check_inputs, feeds
+from export.checks import check_inputs, feeds_of
+from export.reading import load_graph
+from export.tensorrt.build import build
+from export.tensorrt.graph import settle_precision
+from export.tensorrt.layers import check_layers, layers_of_engine, layers_of_network
+from export.tensorrt.options import BuildError, BuildOptions
 from export.trt import main
 from runtime import BackendError, Colorizer, ModelError
 from runtime.engines.tensorrt import library
 from runtime.engines.tensorrt.library import Library, open_library
 from runtime.engines.tensorrt.sidecar import read_engine, sidecar_path
+from runtime.layout import CONTRACT
 from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 LATER = [v for v in VERSIONS if v != "rtx"]
@@ -58,7 +54,7 @@ def int8_onnx(tiny_onnx, tmp_path_factory):
 
     class Reader(CalibrationDataReader):
         def __init__(self):
-            small = [f for f in feeds(onnx.load(tiny_onnx)) if f["input"].size < 4 * 256 * 256]
+            small = [f for f in feeds_of(CONTRACT) if f["input"].size < 4 * 256 * 256]
             self.rows = iter(small)
 
         def get_next(self):
@@ -220,7 +216,7 @@ def test_without_a_gpu_the_full_tensorrt_is_not_touched(monkeypatch, capsys, tmp
         raise BackendError("CUDA does not start.")
 
     monkeypatch.setattr(library, "import_module", lambda name: Module())
-    monkeypatch.setattr(build_module, "open_cuda", no_cuda)
+    monkeypatch.setattr("export.tensorrt.build.open_cuda", no_cuda)
     assert main(["--flavor", "tensorrt", "-o", str(tmp_path / "a.engine")]) == 1
     error = capsys.readouterr().err
     assert "builds on the GPU that the engine is for" in error
@@ -294,7 +290,7 @@ def test_graphs_of_other_tools_convert_as_ours_do(tiny_onnx):
     from export.precision import to_half
 
     ours = onnx.load(tiny_onnx)
-    right = to_half(ours, feeds(ours)[-1:])[1]
+    right = to_half(ours, feeds_of(CONTRACT)[-1:])[1]
     unnamed, twice, constants = (onnx.load(tiny_onnx) for _ in range(3))
     for node in unnamed.graph.node:
         node.name = ""
@@ -304,7 +300,7 @@ def test_graphs_of_other_tools_convert_as_ours_do(tiny_onnx):
     constants.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
     del constants.graph.initializer[0]
     for proto in (unnamed, twice, constants):
-        report = to_half(proto, feeds(proto)[-1:])[1]
+        report = to_half(proto, feeds_of(CONTRACT)[-1:])[1]
         assert (report.half, report.convolutions) == (right.half, right.convolutions)
         assert report.kept == ()
     branch = helper.make_graph([], "b", [], [])
@@ -354,7 +350,7 @@ def test_what_comes_near_the_end_of_half_precision_stays_in_float(tiny_onnx):
         if tensor.name in ("unet.down1.conv.weight",):
             value = numpy_helper.to_array(tensor) * 1e5
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    ins = feeds(proto)
+    ins = feeds_of(CONTRACT)
     half, report = to_half(proto, ins)
     assert report.kept
     assert report.largest * HEADROOM < 65504
@@ -370,7 +366,7 @@ def test_what_comes_near_the_end_of_half_precision_stays_in_float(tiny_onnx):
 
 
 def test_stored_fp16_weights_are_floats_again_in_an_fp32_engine():
-    proto, metadata, _ = build_module.load_graph(find_model(DEFAULT_MODEL))
+    proto, metadata, _ = load_graph(find_model(DEFAULT_MODEL))
     plain, precision, remark = settle_precision(proto, metadata, "fp32", find_model(DEFAULT_MODEL))
     assert (precision, "TF32" in remark) == ("fp32", True)
     assert not [t for t in plain.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
@@ -505,15 +501,15 @@ def test_ctrl_c_ends_a_build_and_writes_nothing(rtx, tiny_onnx, tmp_path):
     """The builder is asked to stop at its next step."""
     code = f"""
 import os, signal, sys
-from export import build
-real = build._progress
+from export.tensorrt import compile
+real = compile._progress
 class Stop:
     def __init__(self, *a): self.inner = real(*a)
     def __enter__(self):
         self.inner.__enter__()
         os.kill(os.getpid(), signal.SIGINT)
     def __exit__(self, *a): return self.inner.__exit__(*a)
-build._progress = Stop
+compile._progress = Stop
 from export.trt import main
 sys.exit(main([{str(tiny_onnx)!r}, "-o", {str(tmp_path / "a.engine")!r}]))
 """
