@@ -1,7 +1,8 @@
 """Put trained weights into the packages: ``python -m export.release CHECKPOINT --name NAME``.
 
-Writes safetensors into ``hscaunet/weights`` and the ONNX made of them into ``runtime/models``,
-each with its sha256 in the manifest beside it.
+Writes the ONNX file into ``runtime/models`` and what only training needs beside its weights
+(BatchNorm's statistics) as safetensors into ``hscaunet/weights``, each with its sha256 in the
+manifest beside it. The convolutions' numbers are kept once, in the ONNX file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hscaunet.commands import run_command
+from runtime.errors import ModelError
 from runtime.models.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
 from runtime.safe_files import write_atomically
 
@@ -44,7 +46,7 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
     ExportError
         If the ONNX differs from PyTorch by more than its tolerance.
     """
-    from hscaunet.checkpoints import load_checkpoint, save_release
+    from hscaunet.checkpoints import load_checkpoint, save_release, share_weights
 
     from .onnx import export
 
@@ -60,11 +62,12 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
         save_release(new_tensors, loaded.model, metadata)
         export(new_tensors, new_graph, weights="fp16")
         tensors, graph = weights / new_tensors.name, models / new_graph.name
-        write_atomically(tensors, new_tensors.read_bytes())
+        # Each number once: the ONNX file holds the convolutions, the safetensors the rest.
+        write_atomically(tensors, share_weights(new_tensors, new_graph))
         write_atomically(graph, new_graph.read_bytes())
     facts = {"config": loaded.model.config, "images_seen": metadata["images_seen"]}
     enter(weights, name, tensors, **facts)
-    enter(models, name, graph, **facts, weights_sha256=sha256_of(tensors))
+    enter(models, name, graph, **facts)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", type=Path, help="training checkpoint")
     add("--name", default=DEFAULT_MODEL, help="default: %(default)s")
+    add("--out", type=Path, metavar="TREE", help="source tree whose packages get them (this one)")
     return parser
 
 
@@ -85,7 +89,16 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     from hscaunet.weights import WEIGHTS
 
-    release(args.checkpoint, args.name, WEIGHTS, MODELS)
+    weights, models = WEIGHTS, MODELS
+    if args.out is not None:
+        weights, models = args.out / "hscaunet" / "weights", args.out / "runtime" / "models"
+    for folder in (weights, models):
+        if not (folder / MANIFEST).is_file() or "site-packages" in folder.parts:
+            raise ModelError(
+                f"{folder} is no folder of a source tree of this project; run this in a checkout, "
+                "or name one with --out."
+            )
+    release(args.checkpoint, args.name, weights, models)
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from runtime.errors import ModelError, first_line
+from runtime.models.manifest import MODELS, sha256_of
+from runtime.models.onnx_file import read_weights as read_tensors
 from runtime.safe_files import write_atomically
 
 from .model import Network, PublishedNet, build_network
@@ -23,6 +26,9 @@ from .model.folding import normalize
 TRAINING_FORMAT = "hscaunet-training-1"
 TRAINING_KEYS = ("config", "recipe", "ema", "seen")
 RELEASE_FORMAT = "hscaunet-weights-1"
+
+# What the exporter adds to a weight's name where it is stored as fp16 (`export.graphs`).
+_STORED = ".fp16"
 
 
 @dataclass
@@ -224,11 +230,58 @@ def _read_release(path: Path) -> Weights:
         raise ModelError(f"{path} holds no weights of this project.")
     try:
         config, rest = json.loads(metadata["config"]), json.loads(metadata["metadata"])
+        graph = json.loads(metadata.get("onnx", "null"))
         if not isinstance(config, dict) or not isinstance(rest, dict):
             raise ValueError
     except (KeyError, ValueError):
         raise ModelError(f"{path} does not say which network its weights are for.") from None
+    if graph is not None:
+        state = {**state, **_weights_in(graph, path)}
     return Weights(config, state, rest)
+
+
+def _weights_in(graph: Any, path: Path) -> dict[str, Tensor]:
+    """The weights that a release shares with its ONNX file, where they are kept."""
+    try:
+        name, wanted, keys = graph["file"], graph["sha256"], graph["weights"]
+        places = [
+            p for p in (path.parent / Path(name).name, MODELS / Path(name).name) if p.is_file()
+        ]
+        data = next((p.read_bytes() for p in places if sha256_of(p) == wanted), None)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}.") from None
+    if data is None:
+        raise ModelError(
+            f"{path} keeps its convolutions in {name}, and that file of this release is neither "
+            f"beside it nor in {MODELS}; install both packages of one release, or put it there."
+        )
+    held = read_tensors(data)
+    return {key: torch.from_numpy(held[key + _STORED].copy()) for key in keys}
+
+
+def share_weights(release: Path, graph: Path) -> bytes:
+    """A release without what its ONNX file holds, which then is where that is read from.
+
+    Returns
+    -------
+    bytes
+        For a file in the place of `release`; `load_checkpoint` gives the same network for both.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save
+
+    held = read_tensors(graph.read_bytes())
+    with safe_open(release, "pt") as file:
+        header = dict(file.metadata())
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    shared = [
+        key
+        for key, value in state.items()
+        if key + _STORED in held and np.array_equal(held[key + _STORED], value.numpy())
+    ]
+    where = {"file": graph.name, "sha256": sha256_of(graph), "weights": shared}
+    rest = {key: value for key, value in state.items() if key not in shared}
+    return save(rest, {**header, "onnx": json.dumps(where)})
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ def run_command(work: Callable[[], None], extra: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(f"error: {error.name} is missing; pip install 'hscaunet[{extra}]'.", file=sys.stderr)
+        # No extra but these brings ONNX Runtime, whose two flavours break each other.
+        how = "cpu]' or 'hscaunet[gpu" if error.name == "onnxruntime" else extra
+        print(f"error: {error.name} is missing; pip install 'hscaunet[{how}]'.", file=sys.stderr)
         return 1
     return 0

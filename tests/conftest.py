@@ -21,11 +21,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two share two cores; before anything 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def run_python(*args: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Python at the top of the repository."""
+def run_python(
+    *args: str, timeout: float = 300, cwd: Path = ROOT, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python, at the top of the repository unless told otherwise."""
     return subprocess.run(
         [sys.executable, *args],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **env},
         capture_output=True,
         text=True,

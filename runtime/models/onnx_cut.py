@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import ModelError
-from .onnx_file import Field, encode_field, read_fields
+from .onnx_file import Field, as_message, encode_field, read_fields
 
 KEY = "photo"
 """Of the metadata: names of the tensors in between, with commas."""
@@ -48,7 +48,7 @@ def cut(data: bytes, metadata: dict[str, str], name: str) -> tuple[bytes, bytes,
     between = metadata[KEY].split(",")
     try:
         model = read_fields(memoryview(data))
-        graph = read_fields(_bytes(model[_GRAPH][0]))
+        graph = read_fields(as_message(model[_GRAPH][0]))
         values = {_name(v, _VALUE_NAME): v for v in graph.get(_VALUE, [])}
         edges = [values[tensor] for tensor in between]
         inputs, outputs = graph[_INPUT], graph[_OUTPUT]
@@ -94,14 +94,8 @@ def _part(
     return b"".join(encode_field(number, v) for number, found in parts.items() for v in found)
 
 
-def _bytes(value: Field) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("no message")
-    return value
-
-
 def _names(message: Field, number: int) -> list[str]:
-    return [bytes(_bytes(v)).decode() for v in read_fields(_bytes(message)).get(number, [])]
+    return [bytes(as_message(v)).decode() for v in read_fields(as_message(message)).get(number, [])]
 
 
 def _name(message: Field, number: int) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import ModelError
 from ..layout import CONTRACT, PIPELINE
 
 MAX_BYTES = 2 << 30
 """Protocol buffers end there."""
 
-# Field numbers of ModelProto (onnx.proto).
+# Field numbers of ModelProto, GraphProto and TensorProto (onnx.proto), and its kinds of numbers.
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
+_INITIALIZER = 5
+_DIMS, _KIND, _NAME, _RAW = 1, 2, 8, 9
+_KINDS = {1: np.float32, 10: np.float16}
 
 # A TensorProto whose values lie in another file has an entry with the key "location"; its value may
 # stand before or after.
@@ -112,6 +118,44 @@ def read_fields(data: memoryview) -> dict[int, list[Field]]:
         if at > len(data):
             raise ValueError("cut short")
         found.setdefault(key >> 3, []).append(value)
+    return found
+
+
+def read_weights(data: bytes) -> dict[str, NDArray[np.floating]]:
+    """The weights of a model by their names, those of fp32 and fp16; read-only views of `data`.
+
+    Raises
+    ------
+    ValueError, IndexError, KeyError
+        If it is no ONNX model as ``python -m export.onnx`` writes it.
+    """
+    graph = read_fields(as_message(read_fields(memoryview(data))[_GRAPH][0]))
+    found = {}
+    for tensor in graph.get(_INITIALIZER, []):
+        fields = read_fields(as_message(tensor))
+        kind = _KINDS.get(int(fields[_KIND][0]))  # type: ignore[arg-type]
+        if kind is not None and _RAW in fields:
+            # The sizes come one by one, or packed into one field of varints.
+            sizes = [s for value in fields.get(_DIMS, []) for s in _numbers(value)]
+            values = np.frombuffer(as_message(fields[_RAW][0]), kind).reshape(sizes)
+            found[bytes(as_message(fields[_NAME][0])).decode()] = values
+    return found
+
+
+def as_message(value: Field) -> memoryview:
+    """A field that must be a message; ValueError if it is a number."""
+    if isinstance(value, int):
+        raise ValueError("a number where a message should be")
+    return value
+
+
+def _numbers(value: Field) -> list[int]:
+    if isinstance(value, int):
+        return [value]
+    found, at = [], 0
+    while at < len(value):
+        number, at = _varint(value, at)
+        found.append(number)
     return found
 
 
