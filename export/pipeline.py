@@ -26,8 +26,8 @@ from runtime.layout import (
     INTERFACES,
     PIPELINE,
     SMALLEST_PHOTO,
-    denormalize_ab,
     input_dimensions,
+    unpack_output,
 )
 
 from .checks import TOLERANCE, Check, ExportError, cases, draw
@@ -189,8 +189,7 @@ class After(nn.Module):
         Tensor, shape (N, H, W, 3), uint8
         """
         tall, wide, high, broad = f[0, :, 0], f[0, 0, :], ab[0, 0, :, 0], ab[0, 0, 0, :]
-        ab = denormalize_ab(ab).clamp(-128, 127)
-        ab = _resize(ab, _enlarging(high, tall), _enlarging(broad, wide))
+        ab = _resize(unpack_output(ab), _enlarging(high, tall), _enlarging(broad, wide))
         Y = _f_inverse(f)
         X, Z = _f_inverse(f + ab[:, 0] / 500), _f_inverse(f - ab[:, 1] / 200)
         planes = []
@@ -303,14 +302,12 @@ def measure(
 
 def _colorize(model: Network, photo: NDArray[np.uint8], hints: Hints) -> NDArray[np.uint8]:
     """What `runtime.Colorizer` does, with the network in PyTorch for an engine."""
+    from runtime.colorizer import SIZE
     from runtime.fullsize.picture import Picture
-    from runtime.layout import network_size, pack_input
+    from runtime.view import View
 
-    picture = Picture(photo)
-    high, wide = network_size(picture.height, picture.width)
-    given, mask = hints.rasterize(picture.height, picture.width, high, wide)
-    x = pack_input(picture.lightness(high, wide), given, mask)
+    view = View(Picture(photo), SIZE)
     with torch.inference_mode():
-        ab = denormalize_ab(model(torch.from_numpy(x))).clamp(-128, 127)
-    joined: NDArray[np.uint8] = picture.join(ab[0].numpy())
+        ab = unpack_output(model(torch.from_numpy(view.input(hints))))
+    joined: NDArray[np.uint8] = view.picture.join(ab[0].numpy())
     return joined

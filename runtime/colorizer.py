@@ -24,8 +24,9 @@ from .errors import (
 from .fullsize.keep_hints import keep_hints
 from .fullsize.picture import Picture
 from .hints import AnyHint, Hints
-from .layout import MULTIPLE, denormalize_ab, network_size, pack_input
+from .layout import MULTIPLE, denormalize_ab, network_size, pack_input, unpack_output
 from .models.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
+from .view import View
 
 if TYPE_CHECKING:
     from .engines import Engine
@@ -227,9 +228,8 @@ class Colorizer:
         HintError
             If a hint lies outside the image, or is not a `Hint`, `Stroke` or `Region`.
         """
-        picture = Picture(image, self._threads)
-        x = self._input(picture, Hints.coerce(hints), size)
-        return picture.join(self._ab(x)[0])
+        view = self._view(image, size)
+        return view.picture.join(self._ab(view.input(Hints.coerce(hints)))[0])
 
     def colorize_with_report(
         self,
@@ -241,10 +241,9 @@ class Colorizer:
         """As `colorize`, with how well each hint's colour survived."""
         from .hint_report import hint_report
 
-        picture, hints = Picture(image, self._threads), Hints.coerce(hints)
-        x = self._input(picture, hints, size)
-        ab = self._ab(x)[0]
-        report = hint_report(x[0, 0] * 100, ab, hints, picture.height, picture.width)
+        view, hints = self._view(image, size), Hints.coerce(hints)
+        picture, ab = view.picture, self._ab(view.input(hints))[0]
+        report = hint_report(view.L, ab, hints, picture.height, picture.width)
         return picture.join(ab), report
 
     def batch(
@@ -289,8 +288,9 @@ class Colorizer:
         pictures, inputs = [], []
         for i, (image, its) in enumerate(zip(images, given, strict=True)):
             try:
-                pictures.append(Picture(image, self._threads))
-                inputs.append(self._input(pictures[-1], Hints.coerce(its), size))
+                view = self._view(image, size)
+                inputs.append(view.input(Hints.coerce(its)))
+                pictures.append(view.picture)  # of its L no more is needed
             except ValueError as error:
                 raise type(error)(f"Image {i} of the batch: {error}") from None
         shapes: dict[tuple[int, ...], list[int]] = {}
@@ -402,14 +402,10 @@ class Colorizer:
             raise BackendError(f"The model returned {ab.shape} for an input of {x.shape}.")
         return ab
 
-    def _target(self, size: int | None) -> int:
-        return self.size if size is None else _check_size(size)
-
-    def _input(self, picture: Picture, hints: Hints, size: int | None) -> NDArray[np.float32]:
-        """A photo and its hints as the network sees them, (1, 4, h, w)."""
-        high, wide = network_size(picture.height, picture.width, self._target(size))
-        ab, mask = hints.rasterize(picture.height, picture.width, high, wide)
-        return pack_input(picture.lightness(high, wide), ab, mask)
+    def _view(self, image: NDArray[Any], size: int | None) -> View:
+        """A photo as the network sees it; at this Colorizer's own size unless another is given."""
+        size = self.size if size is None else _check_size(size)
+        return View(Picture(image, self._threads), size)
 
     def _look(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]] | None:
         """What the engine keeps of a photo (1, 4, h, w) for `_ab`; None if it keeps nothing."""
@@ -427,12 +423,11 @@ class Colorizer:
         else:
             photo = [np.repeat(kept, len(x), axis=0) for kept in photo]
             found = self._checked(self._shaped(x, self._opened.answer(x, photo)))
-        ab = denormalize_ab(found)
+        ab: NDArray[np.float32] = unpack_output(found)
         if self.exact_hints:
             for one, given in zip(ab, x, strict=True):
                 keep_hints(given[0], one, denormalize_ab(given[1:3]), given[3] > 0)
-        # Networks can leave Lab; what is left outside sRGB after this is clipped per channel.
-        np.clip(ab, -128, 127, out=ab)
+            np.clip(ab, -128, 127, out=ab)
         return ab
 
 

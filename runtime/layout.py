@@ -70,6 +70,15 @@ def denormalize_ab(ab: Any) -> Any:
     return ab * 255 - 128
 
 
+def unpack_output(found: Any) -> Any:
+    """What the network gives as ab in Lab units; numpy or torch.
+
+    Networks can leave Lab: values are clipped to -128 to 127. What is left outside sRGB after this
+    is clipped per channel, where RGB is made of it.
+    """
+    return denormalize_ab(found).clip(-128, 127)
+
+
 def network_size(height: int, width: int, target: int = 256) -> tuple[int, int]:
     """Size at which a photo meets the network.
 

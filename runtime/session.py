@@ -16,7 +16,6 @@ from .fullsize.picture import Picture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
 from .hints.shapes import Hint
-from .layout import network_size, pack_input
 from .suggest import suggest_colors
 
 if TYPE_CHECKING:
@@ -61,11 +60,8 @@ class Session:
         self, colorizer: Colorizer, image: NDArray[Any], *, size: int | None = None
     ) -> None:
         self._colorizer = colorizer
-        self._picture = Picture(image, colorizer._threads)
-        high, wide = network_size(
-            self._picture.height, self._picture.width, colorizer._target(size)
-        )
-        self._L = self._picture.lightness(high, wide)
+        self._view = colorizer._view(image, size)
+        self._picture = self._view.picture
         self._state = _State(Hints(image_size=(self.width, self.height)), ())
         self._undone: list[_State] = []
         self._done: list[_State] = []
@@ -241,7 +237,7 @@ class Session:
         """How well each hint's colour survived."""
         with self._lock:
             ab, hints = self._predicted(), self._state.hints
-        return hint_report(self._L, ab, hints, self.height, self.width)
+        return hint_report(self._view.L, ab, hints, self.height, self.width)
 
     def suggest(self, x: int, y: int, k: int = 5) -> list[tuple[int, int, int]]:
         """Plausible colours for a place; see `runtime.suggest.suggest_colors`.
@@ -268,7 +264,9 @@ class Session:
         with self._lock:
             self._checked(Hints([place]))
             ab, hints = self._predicted(), self._state.hints
-        return suggest_colors(self._colors, self._L, ab, hints, place, (self.height, self.width), k)
+        return suggest_colors(
+            self._colors, self._view.L, ab, hints, place, (self.height, self.width), k
+        )
 
     def _checked(self, hints: Hints) -> Hints:
         hints.check(self.height, self.width)
@@ -291,8 +289,7 @@ class Session:
     def _predicted(self) -> NDArray[np.float32]:
         """ab of the present hints, (2, h, w); computed if they changed."""
         if self._ab is None or self._ab[0] is not self._state:
-            ab, mask = self._state.hints.rasterize(self.height, self.width, *self._L.shape)
-            self._ab = self._state, self._colors(pack_input(self._L, ab, mask))[0]
+            self._ab = self._state, self._colors(self._view.input(self._state.hints))[0]
         return self._ab[1]
 
     def _colors(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runtime.color import lab_from_rgb, rgb_from_lab
 from runtime.hint_report import ciede2000
-from runtime.layout import denormalize_ab
+from runtime.layout import unpack_output
 
 from ..data.hints import pack_input
 from ..similarity import psnr, ssim
@@ -47,7 +47,7 @@ def present(
 
 def join(L: Tensor, ab: Tensor) -> NDArray[np.uint8]:
     """The 8-bit RGB picture of L (1, 1, H, W) and a method's ab (1, 2, H, W)."""
-    lab_ab = denormalize_ab(ab).clamp(-128, 127)  # as the runtime does
+    lab_ab = unpack_output(ab)
     picture: NDArray[np.uint8] = rgb_from_lab(
         L[0, 0].numpy(), np.moveaxis(lab_ab[0].numpy(), 0, -1)
     )

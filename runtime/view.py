@@ -1,0 +1,36 @@
+"""A photo as the network sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fullsize.picture import Picture
+from .hints import Hints
+from .layout import network_size, pack_input
+
+
+class View:
+    """A photo's L at the network's size, and what the network takes of it.
+
+    Parameters
+    ----------
+    picture : Picture
+    size : int
+        See `runtime.Colorizer`.
+
+    Attributes
+    ----------
+    picture : Picture
+    L : ndarray, shape (h, w), float32
+        0..100.
+    """
+
+    def __init__(self, picture: Picture, size: int) -> None:
+        self.picture = picture
+        self.L = picture.lightness(*network_size(picture.height, picture.width, size))
+
+    def input(self, hints: Hints) -> NDArray[np.float32]:
+        """The photo with hints in its own pixels, (1, 4, h, w), as `runtime.layout` says."""
+        ab, mask = hints.rasterize(self.picture.height, self.picture.width, *self.L.shape)
+        return pack_input(self.L, ab, mask)
