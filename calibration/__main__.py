@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
     from export.reading import load_graph
     from runtime.colorizer import locate_model
     from runtime.layout import CONTRACT
-    from runtime.safe_files import write_atomically
+    from runtime.safe_files import check_folder, write_atomically
 
     from .data import CalibrationSet
     from .quantize import CalibrationError, candidates, exclude, quantize
@@ -88,8 +88,7 @@ def _run(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     path = locate_model(args.model)
     output = args.output or Path(f"{path.name.removesuffix('.onnx')}.int8.onnx")
-    if not output.parent.is_dir():
-        raise CalibrationError(f"The folder {output.parent} does not exist; make it first.")
+    check_folder(output, CalibrationError)
     if output.suffix != ".onnx" or output.is_dir() or (output.exists() and output.samefile(path)):
         raise CalibrationError(f"The output must be another file ending in .onnx, not {output}.")
     kept = args.ranges or output.with_name(f"{output.name}.ranges.json")

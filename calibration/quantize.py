@@ -29,7 +29,7 @@ FLOAT_FIRST = ("inc.double_conv.0.weight", "unet.inc.conv.weight")
 
 
 _MAY = re.compile(
-    r"double_conv|unet\.(down|up)\d\.(conv|second)|unet\.inc\.second|photo\.(join|fine|adds)"
+    r"double_conv|unet\.(down|up)\d\.(conv|second)|unet\.inc\.second|photo\.(join|fine|think\d|adds)"
     r"|photo\.backbone\.blocks\.1[1-5]\.(expand|project)\."
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hscaunet.commands import run_command
 from runtime.layout import CONTRACT, PIPELINE
+from runtime.safe_files import check_folder, write_atomically
 
 from .checks import Check, ExportError, feeds_of
 from .graphs import store_half
@@ -103,7 +104,6 @@ def export(
     from hscaunet.checkpoints import load_checkpoint
     from runtime import __version__
     from runtime.models.manifest import sha256_of
-    from runtime.safe_files import write_atomically
 
     loaded = load_checkpoint(checkpoint)
     metadata = {
@@ -177,8 +177,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.pipeline:
         suffix = f".pipeline{suffix}"
     output = args.output or Path(checkpoint.stem + suffix)
-    if not output.parent.is_dir():
-        raise ExportError(f"The folder {output.parent} does not exist; make it first.")
+    check_folder(output, ExportError)
     what = ("max levels", "mean levels") if args.pipeline else ("max |d ab|", "mean |d ab|")
     print(f"{'input':<22}{'shape':<22}{what[0]:>12}{what[1]:>13}")
     export(

@@ -89,6 +89,7 @@ def _run(args: argparse.Namespace) -> None:
     from runtime.colorizer import locate_model
     from runtime.engines import is_engine
     from runtime.engines.tensorrt.library import open_library
+    from runtime.safe_files import check_folder
 
     from .reading import is_quantized, load_graph
     from .tensorrt.build import build, find_gpu
@@ -125,8 +126,7 @@ def _run(args: argparse.Namespace) -> None:
         raise BuildError(
             f"The output must end in .engine or .plan, by which the runtime knows it, not {output}."
         )
-    if not output.parent.is_dir():
-        raise BuildError(f"The folder {output.parent} does not exist; make it first.")
+    check_folder(output, BuildError)
     print(f"{path} -> {output}")
     build(
         path,

@@ -45,6 +45,12 @@ def read_limited(
         raise error(f"{path!s:.300} cannot be read: {reason}.") from None
 
 
+def check_folder(path: Path, error: type[ColorizationError]) -> None:
+    """Raise `error` unless there is a folder in which `path` can be written."""
+    if not path.parent.is_dir():
+        raise error(f"The folder {path.parent} does not exist; make it first.")
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` by way of a temporary file beside it.
 

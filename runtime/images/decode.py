@@ -17,36 +17,20 @@ from ..errors import ImageError, first_line, whole_number
 from ..safe_files import read_limited
 from .deep_files import DeepTiff, decode_deep
 from .exif import orientation_of, read_exif, resolution_of
-from .headers import image_size
+from .headers import image_size, kind_of
 from .photo import MAX_FILE_BYTES, MAX_PIXELS, Metadata, Photo, to_rgb8
 
 
-def _opener(data: bytes) -> Any:
-    """Pillow's class for what the file begins with."""
-    from PIL import (
-        AvifImagePlugin,
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        PngImagePlugin,
-        TiffImagePlugin,
-        WebPImagePlugin,
-    )
+def _opener(kind: str) -> Any:
+    """Pillow's class for a format, and no other."""
+    from importlib import import_module
 
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return AvifImagePlugin.AvifImageFile
-    for magic, opener in (
-        (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-        (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-        (b"RIFF", WebPImagePlugin.WebPImageFile),
-        (b"II*\0", TiffImagePlugin.TiffImageFile),
-        (b"MM\0*", TiffImagePlugin.TiffImageFile),
-        (b"GIF8", GifImagePlugin.GifImageFile),
-        (b"BM", BmpImagePlugin.BmpImageFile),
-    ):
-        if data.startswith(magic):
-            return opener
-    return None
+    from PIL import Image
+
+    name = {"AVIF": "Avif", "BMP": "Bmp", "GIF": "Gif", "JPEG": "Jpeg", "PNG": "Png",
+            "TIFF": "Tiff", "WEBP": "WebP"}[kind]  # fmt: skip
+    opener: type[Image.Image] = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+    return opener
 
 
 def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Photo:
@@ -76,9 +60,8 @@ def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_
             raise ImageError(f"A picture file is bytes, not a {type(data).__name__}.")
         data = bytes(data)
     max_pixels = whole_number(max_pixels, "max_pixels", 1, 1 << 60, ImageError)
-    opener = _opener(data)
-    size = image_size(data)
-    if opener is None or size is None:
+    kind, size = kind_of(data), image_size(data)
+    if kind is None or size is None:
         raise ImageError(
             f"{name} is not a picture this release reads (JPEG, PNG, TIFF, WebP, AVIF, BMP or "
             "GIF), or its header is damaged."
@@ -89,7 +72,7 @@ def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_
             "raise max_pixels if you trust it."
         )
     try:
-        return _decode(data, opener, name, max_pixels)
+        return _decode(data, _opener(kind), name, max_pixels)
     except ImageError:
         raise
     except MemoryError:

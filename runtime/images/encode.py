@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError, first_line, whole_number
-from ..safe_files import write_atomically
+from ..safe_files import check_folder, write_atomically
 from .exif import with_resolution
 from .photo import FORMATS, Metadata
 
@@ -34,8 +34,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder; name a file to write.")
-        if not path.parent.is_dir():
-            raise ImageError(f"The folder {path.parent} does not exist; make it first.")
+        check_folder(path, ImageError)
     except ImageError:
         raise
     except (OSError, ValueError) as error:

@@ -1,8 +1,26 @@
-"""Sizes of pictures from their headers alone, so that none is decoded that claims too much."""
+"""Formats and sizes of pictures by their headers alone, so that none is decoded that claims too
+much."""
 
 from __future__ import annotations
 
 import struct
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"RIFF", "WEBP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+)
+
+
+def kind_of(data: bytes) -> str | None:
+    """The format that a file begins as, by Pillow's name, or None if it is none of these."""
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
@@ -10,16 +28,14 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
     EXIF orientation is not applied. Never raises on damaged data.
     """
+    kind = kind_of(data)
+    if kind is None:
+        return None
     try:
-        if data[4:12] in (b"ftypavif", b"ftypavis"):
-            return _avif(data)
-        for magic, reader in _READERS:
-            if data.startswith(magic):
-                size = reader(data)
-                return size if size and min(size) > 0 else None
+        size = _READERS[kind](data)
     except (struct.error, IndexError):
-        pass
-    return None
+        return None
+    return size if size and min(size) > 0 else None
 
 
 def _png(data: bytes) -> tuple[int, int]:
@@ -89,16 +105,15 @@ def _avif(data: bytes) -> tuple[int, int] | None:
     while at >= 0 and len(sizes) < 1000:
         sizes.append(struct.unpack_from(">II", data, at + 8))
         at = data.find(b"ispe", at + 4, 1 << 20)
-    size = max(sizes, key=lambda s: s[0] * s[1], default=None)
-    return size if size and min(size) > 0 else None
+    return max(sizes, key=lambda s: s[0] * s[1], default=None)
 
 
-_READERS = (
-    (b"\x89PNG\r\n\x1a\n", _png),
-    (b"\xff\xd8", _jpeg),
-    (b"RIFF", _webp),
-    (b"II*\0", _tiff),
-    (b"MM\0*", _tiff),
-    (b"GIF8", _gif),
-    (b"BM", _bmp),
-)
+_READERS = {
+    "AVIF": _avif,
+    "BMP": _bmp,
+    "GIF": _gif,
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "TIFF": _tiff,
+    "WEBP": _webp,
+}

@@ -1,0 +1,87 @@
+"""The tables of figures in README and docs, written from what ``evaluate --json`` wrote.
+
+``python benchmarks/figures.py objects.json photos.json`` takes the bundled model's new figures into
+docs/figures.json, which holds those of floors and earlier networks too; without arguments it only
+writes the tables anew. A test holds the documents to docs/figures.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "docs" / "figures.json"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "model-card.md")
+OURS = "**hscaunet-lite**"
+CLICKS = (1, 3, 5)
+
+_PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def take(kept: dict[str, Any], report: dict[str, Any]) -> None:
+    """Put a report's figures of its first method in the place of the bundled model's."""
+    rows = [row for row in report["rows"] if row["method"] == report["rows"][0]["method"]]
+    for row in rows:
+        if "took" in row:
+            _, task, k = row["protocol"].split()
+            figures = {key: round(row[key], 4) for key in ("took", "spill", "harmed")}
+            kept["objects"].setdefault(OURS, {}).setdefault(task, {})[k.removeprefix("k=")] = (
+                figures
+            )
+        else:
+            figures = [round(row["psnr"], 2), round(row["ssim"], 4)]
+            kept["photos"].setdefault(OURS, {})[row["protocol"]] = figures
+
+
+def objects_table(kept: dict[str, Any]) -> str:
+    """Clicks on things: a line a method and task."""
+    lines = ["| k = 1 / 3 / 5 | task | took | spill | harmed |", "| --- | --- | --- | --- | --- |"]
+    for method, tasks in kept["objects"].items():
+        for task, by_k in tasks.items():
+            cells = [
+                " / ".join(f"{by_k[str(k)][key]:.2f}".lstrip("0") for k in CLICKS)
+                if all(key in by_k[str(k)] for k in CLICKS)
+                else ""
+                for key in ("took", "spill", "harmed")
+            ]
+            lines.append(f"| {method} | {task} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def photos_table(kept: dict[str, Any]) -> str:
+    """Hints all over: a line a method, a column a protocol."""
+    protocols = list(kept["photos"][OURS])
+    lines = [f"| PSNR / SSIM | {' | '.join(protocols)} |", "| --- " * (len(protocols) + 1) + "|"]
+    for method, figures in kept["photos"].items():
+        cells = [
+            f"{figures[p][0]:.2f} / {figures[p][1]:.4f}" if p in figures else "" for p in protocols
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def filled(text: str, kept: dict[str, Any]) -> str:
+    """A document with its tables written anew."""
+    tables = {"objects": objects_table(kept), "photos": photos_table(kept)}
+    return _PLACE.sub(lambda m: f"{m[1]}{tables[m[2]]}\n{m[3]}", text)
+
+
+def main() -> None:
+    """Take reports, if any, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reports", nargs="*", type=Path, help="what evaluate --json wrote")
+    args = parser.parse_args()
+    kept = json.loads(KEPT.read_text("utf-8"))
+    for path in args.reports:
+        take(kept, json.loads(path.read_text("utf-8")))
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text("utf-8"), kept), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
