@@ -1,7 +1,9 @@
 """The house itself: imports that go one way, a runtime that can be vendored, one command."""
 
 import ast
+import json
 import re
+import runpy
 import shutil
 from graphlib import TopologicalSorter
 
@@ -88,3 +90,22 @@ def test_the_command_says_what_there_is(capsys):
     assert "there is no verb 'paint'" in capsys.readouterr().err
     assert main([]) == 2
     assert main(["--version"]) == 0
+
+
+def test_the_tables_of_figures_are_those_that_were_measured():
+    """``python benchmarks/figures.py`` writes them anew."""
+    tool = runpy.run_path(str(ROOT / "benchmarks" / "figures.py"))
+    kept = json.loads(tool["KEPT"].read_text("utf-8"))
+    for document in tool["DOCUMENTS"]:
+        text = document.read_text("utf-8")
+        assert "<!-- figures: " in text, document
+        assert tool["filled"](text, kept) == text, document
+    new = {"objects": {}, "photos": {}}
+    figures = {"took": 0.51, "spill": 0.1, "harmed": 0.2}
+    rows = [{"method": "m", "protocol": f"objects true k={k}", **figures} for k in (1, 3, 5)]
+    tool["take"](new, {"rows": rows})
+    tool["take"](
+        new, {"rows": [{"method": "m", "protocol": "zhang N=0", "psnr": 22.715, "ssim": 0.9}]}
+    )
+    assert "| true | .51 / .51 / .51 | .10 / .10 / .10 |" in tool["objects_table"](new)
+    assert "22.72 / 0.9000" in tool["photos_table"](new)
