@@ -83,7 +83,7 @@ def test_the_file_is_what_tensorrt_takes(int8, tiny_onnx):
             if len(node.input) > 2:
                 assert node.input[2] in constants, "no quantized bias"
                 assert constants[node.input[2]].dtype == np.float32
-    assert quantized == 31
+    assert quantized == 39
     # What starts as float: attention, hint input, last convolution, interpolation.
     assert {"unet.inc.conv.weight", "unet.outc.weight"} <= set(constants)
     facts = {p.key: p.value for p in proto.metadata_props}
@@ -101,7 +101,7 @@ def test_the_bundled_model_shrinks_to_less_than_a_third(tmp_path, capsys):
     assert main(["-o", str(output), "--photos", "1", "--method", "max"]) == 0
     out = capsys.readouterr().out
     assert "1 pictures of one sample photo: enough to try, too few to ship" in out
-    assert "31 of 31 convolutions" in out
+    assert "39 of 39 convolutions" in out
     whole = 4 * sum(  # of the fp32 file
         numpy_helper.to_array(t).size for t in onnx.load(output).graph.initializer
     )
@@ -129,7 +129,7 @@ def test_parity_judges_int8_by_psnr(int8, tiny_onnx, capsys):
 
 def test_rtx_builds_it(int8, tmp_path):
     sidecar = build(int8, tmp_path / "a.engine", open_library("rtx"), BuildOptions())
-    assert (sidecar.precision, sidecar.quantized) == ("int8", 31)
+    assert (sidecar.precision, sidecar.quantized) == ("int8", 39)
 
 
 def test_ranges_are_kept_and_used_until_something_changes(tiny_onnx, tmp_path, capsys, monkeypatch):
@@ -386,8 +386,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, tiny_onnx, capsys, monkeypatc
 def test_exclude_keeps_convolutions_in_float(graph, measured):
     nodes = candidates(graph)
     left = exclude(nodes, ["unet.up1.*", "photo.join.*"])
-    assert len(nodes) == 31
-    assert len(left) == 31 - 2 - 2
+    assert len(nodes) == 39
+    assert len(left) == 39 - 2 - 2
     made = quantize(graph, measured, list(left))
     floats = {t.name for t in made.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
     assert {w for n, w in nodes.items() if n not in left} <= floats
@@ -425,7 +425,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares, 
     assert losses[0].weight == bad
     assert losses[0].error > 3 * losses[1].error
     left, _, steps = search(graph, measured, nodes, photos, budget=100.0)
-    assert (len(left), len(steps)) == (31, 1), "within the budget nothing stays in float"
+    assert (len(left), len(steps)) == (39, 1), "within the budget nothing stays in float"
     good = steps[0][1]
     _, _, steps = search(graph, spoiled, nodes, photos, budget=100.0)
     bad_psnr = steps[0][1]
@@ -466,7 +466,7 @@ def test_the_report(int8, tiny_onnx, photo_folder, tmp_path, capsys, monkeypatch
         (f, e) for f in ("tiny.onnx", "tiny.int8.onnx") for e in ONNX_ENGINES
     }
     assert all(r["ms"] >= r["fastest_ms"] > 0 for r in found["speed"])
-    assert len(found["layers"]) == 31
+    assert len(found["layers"]) == 39
     for name, of in found["quality"].items():
         assert all(q["psnr_change_worst"] <= q["psnr_change"] for q in of.values()), name
     assert "| tiny.int8.onnx | onnxruntime | int8 |" in out

@@ -32,7 +32,7 @@ from runtime.models.manifest import DEFAULT_MODEL, find_model
 
 LATER = [v for v in VERSIONS if v != "rtx"]
 
-CONVOLUTIONS = 137
+CONVOLUTIONS = 149
 """Of the bundled model: what has weights, and eight that spread hints in the interpolation."""
 
 
