@@ -1,6 +1,6 @@
 """The tables of figures in README and docs, written from what ``evaluate --json`` wrote.
 
-``python benchmarks/figures.py objects.json photos.json`` takes the bundled model's new figures into
+``python benchmarks/figures.py objects.json photos.json`` takes their figures into
 docs/figures.json, which holds those of floors and earlier networks too; without arguments it only
 writes the tables anew. A test holds the documents to docs/figures.json.
 """
@@ -16,25 +16,25 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "docs" / "figures.json"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "model-card.md")
-OURS = "**hscaunet-lite**"
+BUNDLED = "hscaunet-lite"
+OURS = f"**{BUNDLED}**"
 CLICKS = (1, 3, 5)
 
 _PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def take(kept: dict[str, Any], report: dict[str, Any]) -> None:
-    """Put a report's figures of its first method in the place of the bundled model's."""
-    rows = [row for row in report["rows"] if row["method"] == report["rows"][0]["method"]]
-    for row in rows:
+    """Put a report's figures in the place of those that are kept of the same methods."""
+    for row in report["rows"]:
+        method = OURS if row["method"].startswith(BUNDLED) else row["method"]
         if "took" in row:
             _, task, k = row["protocol"].split()
             figures = {key: round(row[key], 4) for key in ("took", "spill", "harmed")}
-            kept["objects"].setdefault(OURS, {}).setdefault(task, {})[k.removeprefix("k=")] = (
-                figures
-            )
+            tasks = kept["objects"].setdefault(method, {})
+            tasks.setdefault(task, {})[k.removeprefix("k=")] = figures
         else:
             figures = [round(row["psnr"], 2), round(row["ssim"], 4)]
-            kept["photos"].setdefault(OURS, {})[row["protocol"]] = figures
+            kept["photos"].setdefault(method, {})[row["protocol"]] = figures
 
 
 def objects_table(kept: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from runtime.safe_files import write_atomically
 
 from .model import Network, PublishedNet, build_network
 from .model.folding import normalize
+from .torch_files import read_torch
 
 TRAINING_FORMAT = "hscaunet-training-1"
 TRAINING_KEYS = ("config", "recipe", "ema", "seen")
@@ -52,22 +52,6 @@ def save_training(path: str | os.PathLike[str], state: Mapping[str, Any]) -> Non
     buffer = io.BytesIO()
     torch.save({"format": TRAINING_FORMAT, **state}, buffer)
     write_atomically(path, buffer.getvalue())
-
-
-def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote; a foreign file runs no code."""
-    try:
-        # weights_only: a foreign pickle must not run code.
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"There is no checkpoint {path}.") from None
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is no checkpoint, is damaged, or holds more than weights and is not loaded "
-            f"because that could run code: {first_line(error)}"
-        ) from None
-    except Exception as error:  # damaged files fail in many ways, struct.error among them
-        raise ModelError(f"{path} is no checkpoint, or is cut short: {first_line(error)}") from None
 
 
 def load_training(path: str | os.PathLike[str]) -> dict[str, Any]:

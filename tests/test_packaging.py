@@ -102,10 +102,23 @@ def test_the_tables_of_figures_are_those_that_were_measured():
         assert tool["filled"](text, kept) == text, document
     new = {"objects": {}, "photos": {}}
     figures = {"took": 0.51, "spill": 0.1, "harmed": 0.2}
-    rows = [{"method": "m", "protocol": f"objects true k={k}", **figures} for k in (1, 3, 5)]
+    rows = [
+        {"method": "hscaunet-lite (x)", "protocol": f"objects true k={k}", **figures}
+        for k in (1, 3, 5)
+    ]
     tool["take"](new, {"rows": rows})
     tool["take"](
-        new, {"rows": [{"method": "m", "protocol": "zhang N=0", "psnr": 22.716, "ssim": 0.9}]}
+        new,
+        {
+            "rows": [
+                {
+                    "method": "hscaunet-lite (x)",
+                    "protocol": "zhang N=0",
+                    "psnr": 22.716,
+                    "ssim": 0.9,
+                }
+            ]
+        },
     )
     assert "| true | .51 / .51 / .51 | .10 / .10 / .10 |" in tool["objects_table"](new)
     assert "22.72 / 0.9000" in tool["photos_table"](new)

@@ -145,7 +145,7 @@ def read_backbone(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     ModelError
         If the file is missing or holds something else.
     """
-    from ..checkpoints import read_torch
+    from ..torch_files import read_torch
 
     found = read_torch(Path(path))
     parts = {"_conv_stem": "stem.0", "_bn0": "stem.1"}
