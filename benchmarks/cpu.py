@@ -368,7 +368,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The tables of docs/engines.md: median and 95th percentile in ms."""
+    """The tables of docs/benchmarks.md: median and 95th percentile in ms."""
     parts = []
     for model, found in report["models"].items():
         lines = [f"| {model} | " + " | ".join(SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]

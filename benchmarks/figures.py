@@ -53,13 +53,12 @@ def objects_table(kept: dict[str, Any]) -> str:
 
 
 def photos_table(kept: dict[str, Any]) -> str:
-    """Hints all over: a line a method, a column a protocol."""
-    protocols = list(kept["photos"][OURS])
+    """Hints all over: a line a method, a column a protocol that all were measured with."""
+    methods = kept["photos"].values()
+    protocols = [p for p in kept["photos"][OURS] if all(p in figures for figures in methods)]
     lines = [f"| PSNR / SSIM | {' | '.join(protocols)} |", "| --- " * (len(protocols) + 1) + "|"]
     for method, figures in kept["photos"].items():
-        cells = [
-            f"{figures[p][0]:.2f} / {figures[p][1]:.4f}" if p in figures else "" for p in protocols
-        ]
+        cells = [f"{figures[p][0]:.2f} / {figures[p][1]:.4f}" for p in protocols]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """How photos meet the network and come back: ``python benchmarks/geometry.py --data photos.tar``.
 
-Three tables for docs/geometry.md: filters that bring ab to full size, ways in which wide and tall
+Three tables for docs/benchmarks.md: filters that bring ab to full size, ways in which wide and tall
 photos are given to the network, and what a larger `size` brings.
 """
 

@@ -211,7 +211,7 @@ def test_the_methods_differ_and_max_holds_everything(graph):
         assert found["percentile"][name][1] <= high * 1.001
         assert found["entropy"][name][1] <= high * 1.001
     clipped = [n for n, (_, h) in found["entropy"].items() if h < 0.9 * found["max"][n][1]]
-    assert clipped, "entropy clips; docs/calibration.md says what that costs"
+    assert clipped, "entropy clips; docs/deploy.md says what that costs"
 
 
 def test_the_order_of_the_photos_changes_no_range(graph):

@@ -1,11 +1,13 @@
 """What the documents say can be typed: Python blocks run, commands have the options, links lead."""
 
 import argparse
+import ast
 import contextlib
 import io
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,7 +20,7 @@ import runtime
 from hscaunet.__main__ import VERBS
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOREIGN = ("build", "http.server", "pip", "pytest", "ruff", "venv")  # modules of somebody else
+FOREIGN = ("build", "pip", "pytest", "ruff", "venv")  # modules of somebody else
 LANGUAGES = ("", "bash", "json", "python", "sh", "text")
 _FENCE = re.compile(r"^```(\w*) *(.*)$")
 _NOT_RUN = re.compile(r'title="not run: (.{10,})"')
@@ -84,7 +86,7 @@ def command_of(words: list[str]) -> tuple[str, list[str]] | None:
         assert words[1] in VERBS, f"there is no verb {words[1]}"
         return VERBS[words[1]][0], words[2:]
     if program in ("python", "python3") and words[1] == "-m" and words[2] not in FOREIGN:
-        return words[2], words[3:]
+        return words[2].rstrip(","), words[3:]
     return None
 
 
@@ -159,11 +161,11 @@ def test_commands_within_sentences_exist(path):
     _, prose = parts_of(path)
     for code in re.findall(r"`([^`]+)`", prose):
         words = code.split()
-        if words[0] not in ("hscaunet", "python") or len(words) < 2:
+        if words[0] not in ("hscaunet", "python") or words[1:] in ([], ["-m"], ["VERB"]):
             continue
         if (command := command_of(words)) is not None:
             module, args = command
-            known = parser_of(module.rstrip(","))._option_string_actions
+            known = parser_of(module)._option_string_actions
             for word in args:
                 option = word.partition("=")[0].strip("[],")
                 assert not option.startswith("-") or option in known, f"{path.name}: {code}"
@@ -199,7 +201,44 @@ def test_the_api_page_names_everything_public():
         if isinstance(thing, type) and not issubclass(thing, Exception):
             for member in vars(thing):
                 if not member.startswith("_"):
-                    assert re.search(rf"`{member}\b", text), f"{name}.{member}"
+                    assert re.search(rf"`(Hints\.)?{member}\b", text), f"{name}.{member}"
+
+
+def messages_in_sources() -> Iterator[str]:
+    """The strings of the packages, with ... in the place of what is filled in."""
+    for package in ("runtime", "export", "hscaunet", "calibration"):
+        for path in (ROOT / package).rglob("*.py"):
+            inside = set()  # parts of a longer string, which comes first
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    inside.update(map(id, node.values))
+                    yield "".join(
+                        part.value if isinstance(part, ast.Constant) else "..."
+                        for part in node.values
+                    )
+                elif isinstance(getattr(node, "value", None), str) and id(node) not in inside:
+                    yield node.value.replace("{}", "...")
+
+
+def test_the_messages_explained_are_those_of_the_code():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    cells = re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE)
+    explained = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    assert len(explained) > 50
+    sources = [
+        (source, parts)
+        for source in messages_in_sources()
+        if sum(map(len, parts := source.split("..."))) > 30
+    ]
+    for message in explained:
+        if re.match("No module named|cannot import name", message):
+            continue  # Python's own
+        said = [part.strip(" .;()") for part in message.split("...")]
+        # All that the document quotes is in one string of the code, or the other way round.
+        assert any(
+            all(part in source for part in said) or all(part in message for part in parts)
+            for source, parts in sources
+        ), message
 
 
 def test_every_document_can_be_reached_from_the_readme():

@@ -46,7 +46,7 @@ class Engine:
         quantized = self.metadata.get("precision") == "int8"
         if quantized:
             # With Q/DQ nodes in the graph its bf16 spoils what is not quantized (2026.4.1: ab off
-            # by up to 23 times its range; docs/calibration.md), which fp32 does not.
+            # by up to 23 times its range; docs/deploy.md), which fp32 does not.
             precision = "fp32"
         # One picture as fast as it goes, on all cores; OpenVINO itself picks bf16 where the
         # processor has units for it.

@@ -19,7 +19,7 @@ from .resample import (
 )
 
 UPSAMPLING = "lanczos3"
-"""How ab is brought to full size; docs/geometry.md compares."""
+"""How ab is brought to full size; docs/benchmarks.md compares."""
 
 DTYPES = (np.uint8, np.uint16, np.float32)
 _SLACK = 1e-3  # a float photo may pass 0 and 1 by this much, as resampled ones do; it is clipped
