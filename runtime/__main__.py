@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--backend",
         default="auto",
-        help="engine: auto (default: the fastest installed), onnxruntime, openvino",
+        help="auto (default: the fastest installed), onnxruntime, openvino or tensorrt",
     )
     group.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
