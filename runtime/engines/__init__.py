@@ -117,8 +117,8 @@ def choose(device: str) -> list[tuple[str, str]]:
     """Engines that "auto" tries for a device, fastest first, each with why.
 
     The rule: CUDA through ONNX Runtime where it is installed for it and a GPU may be used; then
-    OpenVINO, which is faster on CPUs (docs/benchmarks.md has the figures), several times so where the
-    processor has AMX; then ONNX Runtime.
+    OpenVINO, which is faster on CPUs (docs/benchmarks.md has the figures), several times so where
+    the processor has AMX; then ONNX Runtime.
     """
     choices = []
     openvino, onnxruntime = (find_spec(name) is not None for name in ("openvino", "onnxruntime"))
