@@ -13,8 +13,6 @@ from ..tensors import rgb_from_lab
 _UNSEEN = (2 / 255) ** 2
 # The same for squared errors of ab, in Lab units, and for what a thing's colour is changed by.
 _SEEN_AB, _SLIGHT = 4.0, 4.0
-# Growth of the error outside a thing, as a share of it, from which on hints have done harm.
-_HARMFUL = 0.05
 
 
 def published_loss(L: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
@@ -65,15 +63,13 @@ def thing_losses(
     inside: Tensor,
     repainted: Tensor,
     outside_weight: float,
-    harm_weight: float,
     spill_weight: float,
 ) -> Tensor:
     """What clicks on things are judged by, photo by photo: (N,).
 
-    The log squared error of ab inside the things and, weighted, outside them; by how much hints
-    made the error outside grow, weighted, which a person sees from a twentieth of it on; and where
-    things were repainted, which tells nothing of the rest, how much the rest was changed, weighted:
-    its mean change over the mean change that the things need.
+    The log squared error of ab inside the things and, weighted, outside them; and where things were
+    repainted, which tells nothing of the rest, how much the rest was changed, weighted: its mean
+    change over the mean change that the things need.
 
     Parameters
     ----------
@@ -87,16 +83,12 @@ def thing_losses(
     outside = 1 - inside
     guess = guess.detach()
     error = (predicted - truth).square().mean(1, keepdim=True)
-    rest = _mean_over(error, outside)
-    before = _mean_over((guess - truth).square().mean(1, keepdim=True), outside)
-    harm = (rest - before).clamp_min(0) / (_HARMFUL * before.clamp_min(_SEEN_AB))
     change = _length(predicted - guess)
     needed = _length(truth - guess)
     spill = _mean_over(change, outside) / (_mean_over(needed, inside) + _SLIGHT)
     return (
         (_mean_over(error, inside) + _SEEN_AB).log()
-        + outside_weight * (rest + _SEEN_AB).log()
-        + harm_weight * (1 + harm).log()
+        + outside_weight * (_mean_over(error, outside) + _SEEN_AB).log()
         + spill_weight * repainted * spill
     )
 

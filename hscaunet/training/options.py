@@ -57,17 +57,16 @@ class Options:
     thing_weight: float = option(
         0.4, "of the loss of photos with hints in things, beside those with hints all over", 0, 100
     )
-    outside_weight: float = option(1.5, "of the error outside the things with hints", 0, 100)
-    harm_weight: float = option(0.3, "of its growth, in twentieths, as a logarithm", 0, 100)
-    spill_weight: float = option(1.0, "of what repainted things change outside them", 0, 100)
+    outside_weight: float = option(3.0, "of the error outside the things with hints", 0, 100)
+    spill_weight: float = option(2.0, "of what repainted things change outside them", 0, 100)
     dense_share: float = option(0.35, "of the photos with hints all over: single pixels", 0, 1)
     pixels: tuple[float, ...] = option(
         (0.008, 0.005, 0.003), "of those, each pixel is one with one of these probabilities", 0, 1
     )
     thing_share: float = option(
-        0.4, "of the photos, those with hints in one or two things only; needs --things", 0, 1
+        0.5, "of the photos, those with hints in one or two things only; needs --things", 0, 1
     )
-    repaint_share: float = option(0.5, "of those, the things that get another colour", 0, 1)
+    repaint_share: float = option(0.6, "of those, the things that get another colour", 0, 1)
     hue_share: float = option(
         0.1, "of the photos with hints all over, those whose hues are turned", 0, 1
     )
