@@ -432,7 +432,7 @@ def test_a_range_that_is_wrong_is_found_by_the_search(graph, measured, squares, 
     assert bad_psnr < good - 1
     left, _, steps = search(graph, spoiled, nodes, photos, budget=-(good + bad_psnr) / 2)
     assert node not in left
-    assert (len(left), len(steps)) == (30, 2)
+    assert (len(left), len(steps)) == (38, 2)
 
 
 def test_search_by_command(tiny_onnx, tmp_path, capsys, rank_once):
