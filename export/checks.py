@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ColorizationError
-from runtime.layout import PIPELINE, input_dimensions
+from runtime.layout import PIPELINE, input_dimensions, network_size, pack_input
 
 if TYPE_CHECKING:
     from runtime.hints import Hints
@@ -44,11 +44,8 @@ class Check:
 
 def check_inputs(size: tuple[int, int] = (256, 256)) -> dict[str, NDArray[np.float32]]:
     """Inputs that an exported file is measured on, each (N, 4, H, W)."""
-    import numpy as np
-
     from runtime.color import lab_from_rgb
     from runtime.images import read_image
-    from runtime.layout import pack_input
 
     rng = np.random.default_rng(0)
     sample = read_image(Path(__file__).with_name("sample.jpg"))
@@ -73,8 +70,6 @@ def check_inputs(size: tuple[int, int] = (256, 256)) -> dict[str, NDArray[np.flo
 
 def cases() -> dict[str, tuple[NDArray[np.uint8], Hints]]:
     """Photos of several sizes with hints, to measure a pipeline on."""
-    from pathlib import Path
-
     import cv2
 
     from runtime.hints import Hint, Hints
@@ -114,8 +109,6 @@ def draw(photo: NDArray[Any], hints: Hints, size: int = 256) -> dict[str, NDArra
     size : int
         See `runtime.Colorizer`.
     """
-    from runtime.layout import network_size
-
     height, width = photo.shape[:2]
     high, wide = network_size(height, width, size)
     colors, mask = hints.draw(height, width, high, wide)

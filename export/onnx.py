@@ -122,7 +122,7 @@ def export(
     try:
         rows: list[Check] = _target(pipeline).measure(proto, loaded.model, precision, report)
     except ExportError as error:
-        if weights == precision:
+        if (weights, precision) != ("fp16", "fp32"):
             raise
         raise ExportError(
             f"{error} If these weights were not released for fp16 storage, use --weights fp32."
