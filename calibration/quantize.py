@@ -106,6 +106,25 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
     ModelError
         If ONNX Runtime cannot quantize it.
     """
+    import onnx
+
+    made = _with_qdq(proto, ranges, nodes)
+    # What stays in float, most of it the backbone's, would be two thirds of the file.
+    taken = {node.input[1] for node in made.graph.node if node.op_type in OP_TYPES}
+    store_half(made, taken, exact=True)
+    del made.metadata_props[:]
+    for entry in proto.metadata_props:
+        if entry.key == KEY:
+            continue  # eight bits come as one graph
+        value = "int8" if entry.key == "precision" else entry.value
+        made.metadata_props.add(key=entry.key, value=value)
+    del made.graph.value_info[:]
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def _with_qdq(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> onnx.ModelProto:
+    """What ONNX Runtime's quantizer makes of it."""
     import logging
 
     import numpy as np
@@ -147,7 +166,7 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
                     "QuantizeBias": False,
                 },
             )
-            made = onnx.load(result)
+            return onnx.load(result)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # its exceptions share no base of their own
@@ -157,15 +176,3 @@ def quantize(proto: onnx.ModelProto, ranges: Ranges, nodes: Sequence[str]) -> on
             ) from None
         finally:
             root.setLevel(level)
-    # What stays in float, most of it the backbone's, would be two thirds of the file.
-    taken = {node.input[1] for node in made.graph.node if node.op_type in OP_TYPES}
-    store_half(made, taken, exact=True)
-    del made.metadata_props[:]
-    for entry in proto.metadata_props:
-        if entry.key == KEY:
-            continue  # eight bits come as one graph
-        value = "int8" if entry.key == "precision" else entry.value
-        made.metadata_props.add(key=entry.key, value=value)
-    del made.graph.value_info[:]
-    onnx.checker.check_model(made, full_check=True)
-    return made

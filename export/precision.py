@@ -229,81 +229,24 @@ def to_half(
         If the graph is not one of this project.
     """
     import onnx
-    from onnx import TensorProto, helper
 
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     _settle_nodes(model)
     restore_floats(model)
-    graph = model.graph
     floats = float_tensors(model)
-    # What says its type itself keeps it.
-    typed = {n.name for n in graph.node if n.op_type in ("Cast", "Constant", "ConstantOfShape")}
-    chosen = half_nodes(model) - typed
-    made = {name for n in graph.node if n.name in chosen for name in (*n.output, *n.input)}
-    reach = largest_values(model, made & floats, inputs)
-    kept = set()
-    for node in graph.node:
-        values = [reach[name] for name in (*node.input, *node.output) if name in reach]
-        # Written so that infinity counts as too much.
-        if node.name in chosen and values and not max(values) * HEADROOM < FP16_MAX:
-            kept.add(node.name)
-    chosen -= kept
-
-    constants = {t.name: t for t in graph.initializer}
-    halves: dict[str, str] = {}  # a float tensor's name to that of its half
-    only_half: set[str] = set()  # made in half; its float is made when somebody asks
-    nodes: list[onnx.NodeProto] = []
-    added: list[onnx.TensorProto] = []
-
-    def cast(name: str, to: str, kind: int) -> None:
-        nodes.append(helper.make_node("Cast", [name], [to], f"{to}.cast", to=kind))
-
-    def half_of(name: str) -> str:
-        if name not in halves:
-            halves[name] = f"{name}.half"
-            if name in constants:
-                added.append(_half_constant(constants[name], halves[name]))
-            else:
-                cast(name, halves[name], TensorProto.FLOAT16)
-        return halves[name]
-
-    def float_of(name: str) -> str:
-        if name in only_half:
-            only_half.remove(name)
-            cast(halves[name], name, TensorProto.FLOAT)
-        return name
-
-    for node in graph.node:
-        if node.name not in chosen:
-            for name in node.input:
-                float_of(name)
-            nodes.append(node)
-            continue
-        count = 1 if node.op_type in _ONE_VALUE else len(node.input)
-        for i, name in enumerate(node.input):
-            if name in floats:
-                node.input[i] = half_of(name) if i < count else float_of(name)
-        for i, name in enumerate(node.output):
-            if name in floats:
-                halves[name] = node.output[i] = f"{name}.half"
-                only_half.add(name)
-        nodes.append(node)
-    for value in graph.output:
-        float_of(value.name)
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(added)
+    chosen, kept, reach = _within_reach(model, floats, inputs)
+    halves = _Rewriter(model.graph, floats).run(chosen)
     _drop_unused(model)
     facts = {entry.key: entry.value for entry in model.metadata_props}
     facts.pop(KEY, None)  # the tensors between its parts are others now: it comes as one graph
     if "precision" in facts:
         facts["precision"] = "fp16"
-    helper.set_model_props(model, facts)
+    onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model, full_check=True)
-    inside = {name: reach[name] for name in made & reach.keys() if name in halves}
+    inside = {name: value for name, value in reach.items() if name in halves}
     at = max(inside, key=inside.__getitem__, default="")
-    convolutions = [n for n in graph.node if n.op_type in CONVOLUTIONS]
+    convolutions = [n for n in model.graph.node if n.op_type in CONVOLUTIONS]
     return model, HalfReport(
         convolutions=len(convolutions),
         half=sum(n.name in chosen for n in convolutions),
@@ -311,6 +254,87 @@ def to_half(
         at=at,
         kept=tuple(sorted(kept)),
     )
+
+
+def _within_reach(
+    model: onnx.ModelProto, floats: set[str], inputs: Iterable[Mapping[str, NDArray[np.generic]]]
+) -> tuple[set[str], set[str], dict[str, float]]:
+    """Nodes to compute in half, those whose values are too large for it, and what was measured."""
+    nodes = model.graph.node
+    # What says its type itself keeps it.
+    typed = {n.name for n in nodes if n.op_type in ("Cast", "Constant", "ConstantOfShape")}
+    chosen = half_nodes(model) - typed
+    made = {name for n in nodes if n.name in chosen for name in (*n.output, *n.input)}
+    reach = largest_values(model, made & floats, inputs)
+    kept = set()
+    for node in nodes:
+        values = [reach[name] for name in (*node.input, *node.output) if name in reach]
+        # Written so that infinity counts as too much.
+        if node.name in chosen and values and not max(values) * HEADROOM < FP16_MAX:
+            kept.add(node.name)
+    return chosen - kept, kept, reach
+
+
+class _Rewriter:
+    """Makes some nodes of a graph compute in half, with a Cast wherever the kind changes."""
+
+    def __init__(self, graph: onnx.GraphProto, floats: set[str]) -> None:
+        self._graph, self._floats = graph, floats
+        self._constants = {t.name: t for t in graph.initializer}
+        self._halves: dict[str, str] = {}  # a float tensor's name to that of its half
+        self._only_half: set[str] = set()  # made in half; its float is made when somebody asks
+        self._nodes: list[onnx.NodeProto] = []
+        self._added: list[onnx.TensorProto] = []
+
+    def run(self, chosen: set[str]) -> dict[str, str]:
+        """Rewrite the graph; the tensors that have a half, and the name of that."""
+        for node in self._graph.node:
+            if node.name in chosen:
+                self._halve(node)
+            else:
+                for name in node.input:
+                    self._float_of(name)
+            self._nodes.append(node)
+        for value in self._graph.output:
+            self._float_of(value.name)
+        del self._graph.node[:], self._graph.value_info[:]
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(self._added)
+        return self._halves
+
+    def _halve(self, node: onnx.NodeProto) -> None:
+        count = 1 if node.op_type in _ONE_VALUE else len(node.input)
+        for i, name in enumerate(node.input):
+            if name in self._floats:
+                node.input[i] = self._half_of(name) if i < count else self._float_of(name)
+        for i, name in enumerate(node.output):
+            if name in self._floats:
+                self._halves[name] = node.output[i] = f"{name}.half"
+                self._only_half.add(name)
+
+    def _half_of(self, name: str) -> str:
+        if name not in self._halves:
+            half = self._halves[name] = f"{name}.half"
+            if name in self._constants:
+                self._added.append(_half_constant(self._constants[name], half))
+            else:
+                self._cast(name, half, "FLOAT16")
+        return self._halves[name]
+
+    def _float_of(self, name: str) -> str:
+        if name in self._only_half:
+            self._only_half.remove(name)
+            self._cast(self._halves[name], name, "FLOAT")
+        return name
+
+    def _cast(self, name: str, to: str, kind: str) -> None:
+        from onnx import TensorProto, helper
+
+        self._nodes.append(
+            helper.make_node(
+                "Cast", [name], [to], f"{to}.cast", to=TensorProto.DataType.Value(kind)
+            )
+        )
 
 
 def _half_constant(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

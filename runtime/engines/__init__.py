@@ -170,6 +170,29 @@ def open_engine(
     if device not in DEVICES:
         raise BackendError(f"There is no device {device!r}; choose one of {', '.join(DEVICES)}.")
     threads = check_threads(threads)
+    backend, more = _settle(model, backend, threads, session_options, cuda)
+    choices = choose(device) if backend == "auto" else [(backend, "asked for")]
+    if not choices:
+        ways = "; ".join(f"{n}: {how}" for n, (_, _, how) in _ENGINES.items())
+        raise MissingDependencyError(f"No inference engine is installed. Install one: {ways}.")
+    engine, why = _open_first(choices, model, device, threads, more)
+    if "auto" in (backend, device):
+        log.info(
+            "Chose %s (%s) on %s (%s), computing in %s, for %s.",
+            engine.backend,
+            why,
+            engine.device,
+            engine.reason,
+            engine.precision,
+            model.name,
+        )
+    return engine
+
+
+def _settle(
+    model: Path, backend: str, threads: int | None, session_options: Any, cuda: str
+) -> tuple[str, dict[str, Any]]:
+    """The engine that the arguments ask for, or "auto", and what only that one takes."""
     if not isinstance(backend, str) or (backend != "auto" and backend not in _ENGINES):
         raise BackendError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
@@ -195,22 +218,7 @@ def open_engine(
                 "session_options.intra_op_num_threads."
             )
         backend, more = "onnxruntime", {"session_options": session_options}
-    choices = choose(device) if backend == "auto" else [(backend, "asked for")]
-    if not choices:
-        ways = "; ".join(f"{n}: {how}" for n, (_, _, how) in _ENGINES.items())
-        raise MissingDependencyError(f"No inference engine is installed. Install one: {ways}.")
-    engine, why = _open_first(choices, model, device, threads, more)
-    if "auto" in (backend, device):
-        log.info(
-            "Chose %s (%s) on %s (%s), computing in %s, for %s.",
-            engine.backend,
-            why,
-            engine.device,
-            engine.reason,
-            engine.precision,
-            model.name,
-        )
-    return engine
+    return backend, more
 
 
 def _load(name: str) -> Any:

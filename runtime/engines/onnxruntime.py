@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError, first_line
 from ..models.onnx_cut import KEY, cut
-from ..models.onnx_file import check_layout, read_model_file
+from ..models.onnx_file import check_interface, check_layout, read_model_file
 
 if not hasattr(ort, "InferenceSession"):
     # What pip leaves behind when one of the two flavours is removed beside the other.
@@ -95,13 +95,13 @@ class Engine:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if self.splits:
             inputs = inputs[:1]  # what follows it is `look`'s
-        for values, channels in ((inputs, 4), (outputs, 2)):
-            good = len(values) == 1 and values[0].type == "tensor(float)"
-            if not good or len(values[0].shape) != 4 or values[0].shape[1] != channels:
-                raise ModelError(
-                    f"{name} claims this project's layout but does not take (N, 4, H, W) and "
-                    "give (N, 2, H, W) float32; export it again with python -m export.onnx."
-                )
+        check_interface(
+            name,
+            *(
+                [(v.type == "tensor(float)", v.shape) for v in values]
+                for values in (inputs, outputs)
+            ),
+        )
         self._input, self._output = inputs[0].name, outputs[0].name
         self._on_device = None if self.device == "cpu" else _OnDevice(session, self.device)
 

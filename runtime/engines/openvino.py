@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError, first_line
 from ..models.onnx_cut import KEY, cut
-from ..models.onnx_file import read_model_file
+from ..models.onnx_file import check_interface, read_model_file
 from ..tiles import cores
 
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16",
@@ -63,7 +63,10 @@ class Engine:
             *parts, self._between = cut(data, self.metadata, str(model))
         try:
             networks = [ov.Core().read_model(part) for part in parts]
-            _check_interface(networks[-1].inputs[:1], networks[-1].outputs, model)
+            last = networks[-1]
+            check_interface(
+                str(model), [*map(_sizes, last.inputs[:1])], [*map(_sizes, last.outputs)]
+            )
             compiled = [ov.Core().compile_model(one, "CPU", config) for one in networks]
             kind = compiled[-1].get_property("INFERENCE_PRECISION_HINT").to_string()
         except RuntimeError as error:
@@ -139,12 +142,10 @@ def _reason(error: BaseException) -> str:
     return lines[-1].strip() if lines else first_line(error)
 
 
-def _check_interface(inputs: Any, outputs: Any, model: Path) -> None:
-    for values, channels in ((inputs, 4), (outputs, 2)):
-        good = len(values) == 1 and values[0].element_type == ov.Type.f32
-        shape = values[0].partial_shape if good else None
-        if shape is None or shape.rank.is_dynamic or len(shape) != 4 or shape[1] != channels:
-            raise ModelError(
-                f"{model} claims this project's layout but does not take (N, 4, H, W) and "
-                "give (N, 2, H, W) float32; export it again with python -m export.onnx."
-            )
+def _sizes(value: Any) -> tuple[bool, list[int] | None]:
+    """Whether it is float32, and its sizes, -1 where one is free."""
+    shape = value.partial_shape
+    known = (
+        None if shape.rank.is_dynamic else [d.get_length() if d.is_static else -1 for d in shape]
+    )
+    return value.element_type == ov.Type.f32, known

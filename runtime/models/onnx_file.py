@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..layout import CONTRACT, PIPELINE
+
+Shape = Sequence[object] | None
 
 MAX_BYTES = 2 << 30
 """Protocol buffers end there."""
@@ -78,6 +81,28 @@ def check_layout(
         f"{name} is an ONNX model, but not one of this project (its layout is {layout!r:.60}, not "
         f"{' or '.join(map(repr, layouts))}); export it with python -m export.onnx."
     )
+
+
+def check_interface(
+    name: str, inputs: Sequence[tuple[bool, Shape]], outputs: Sequence[tuple[bool, Shape]]
+) -> None:
+    """Raise `ModelError` unless an opened model really takes and gives what its layout says.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    inputs, outputs : sequence of (bool, sequence or None)
+        Of each: whether it is float32, and its sizes; None where even their number is free.
+    """
+    for values, channels in ((inputs, 4), (outputs, 2)):
+        good = len(values) == 1 and values[0][0]
+        shape = values[0][1] if good else None
+        if shape is None or len(shape) != 4 or shape[1] != channels:
+            raise ModelError(
+                f"{name} claims this project's layout but does not take (N, 4, H, W) and "
+                "give (N, 2, H, W) float32; export it again with python -m export.onnx."
+            )
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
