@@ -167,8 +167,8 @@ def srgb_of_linear(linear: NDArray[np.float32], out: NDArray[Any]) -> None:
     ----------
     linear : ndarray, float32
         0..1; it is overwritten.
-    out : ndarray of the same shape, uint16 or float32
-        Its dtype says the scale: 0..65535 or 0..1.
+    out : ndarray of the same shape, uint8, uint16 or float32
+        Its dtype says the scale: 0..255, 0..65535 or 0..1.
     """
     np.clip(linear, 0, 1, out=linear)
     curve: Any = cv2.pow(np.maximum(linear, np.float32(0.0031308)), 1 / 2.4)
@@ -176,10 +176,11 @@ def srgb_of_linear(linear: NDArray[np.float32], out: NDArray[Any]) -> None:
     curve *= np.float32(1.055)
     curve -= np.float32(0.055)
     curve += np.minimum(linear - np.float32(0.0031308), 0) * np.float32(12.92)
-    if out.dtype == np.uint16:
-        curve *= np.float32(65535)
+    top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(out.dtype, 1)
+    if top > 1:
+        curve *= np.float32(top)
         np.rint(curve, out=curve)
-    np.clip(curve, 0, 65535 if out.dtype == np.uint16 else 1, out=curve)
+    np.clip(curve, 0, top, out=curve)
     out[...] = curve
 
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from runtime import ImageError, Metadata, read_image, read_photo, write_image
 from runtime.color import linear_from_srgb, srgb_from_linear
 from runtime.images import decode_image, decode_photo, encode_image
+from runtime.images.curves import _curve, convert, space_of_icc
 from runtime.images.headers import image_size
-from runtime.images.matrix_profiles import _curve, convert_deep
 from runtime.images.profiles import srgb_profile
 from runtime.safe_files import write_atomically
 
@@ -306,14 +306,12 @@ def test_curves_of_every_kind():
 
 def test_deep_pictures_with_profiles_of_tables_are_refused():
     profile = wide_gamut_profile().replace(b"wtpt", b"A2B0")
-    deep = np.full((4, 4, 3), 30_000, np.uint16)
-    assert convert_deep(deep, profile) is None
-    assert convert_deep(deep, b"\0" * 200) is None
-    assert convert_deep(deep, profile[:150]) is None
+    assert space_of_icc(profile, grey=False) is None
+    assert space_of_icc(b"\0" * 200, grey=False) is None
+    assert space_of_icc(profile[:150], grey=False) is None
+    assert space_of_icc(wide_gamut_profile(), grey=True) is None  # it has no grey curve
     grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    assert convert_deep(grey, wide_gamut_profile()) is None  # it has no grey curve
-    gamma = wide_gamut_profile().replace(b"rTRC", b"kTRC")
-    made = convert_deep(grey, gamma)
+    made = convert(grey, space_of_icc(wide_gamut_profile().replace(b"rTRC", b"kTRC"), grey=True))
     wanted = srgb_from_linear((grey / 65535) ** 2.2) * 65535
     assert np.abs(made - np.clip(wanted, 0, 65535)).max() < 12
 
@@ -332,8 +330,7 @@ def test_kinds_of_pixels_that_pillow_knows_are_brought_to_ours(tmp_path):
     image.convert("CMYK").save(tmp_path / "m.jpg", quality=98)
     assert np.abs(read_image(tmp_path / "m.jpg").astype(int) - rgb).mean() < 6
     Image.fromarray(np.zeros((4, 4), np.int32)).save(tmp_path / "m.tif")
-    with pytest.raises(ImageError, match="of a kind that is not read"):
-        read_image(tmp_path / "m.tif")
+    assert read_image(tmp_path / "m.tif").dtype == np.uint16  # signed, 32 bits
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "raw"])
@@ -378,28 +375,6 @@ def test_the_largest_photo_is_the_callers_choice(tmp_path):
     with pytest.raises(ImageError, match="30x20 pixels, above the limit of 599"):
         read_image(tmp_path / "p.png", max_pixels=599)
     assert read_image(tmp_path / "p.png", max_pixels=600).shape == (20, 30, 3)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"planarconfig": "separate", "photometric": "rgb"}, "separate planes"),
-        ({"photometric": "minisblack", "extrasamples": ["unassalpha"]}, "alpha of a kind"),
-        ({"photometric": "rgb", "extrasamples": ["assocalpha"]}, "alpha of a kind"),
-    ],
-)
-def test_deep_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, options, message):
-    tifffile = pytest.importorskip("tifffile")
-    image = colorful(40, 52).astype(np.uint16) * 257
-    if "planarconfig" in options:
-        image = np.moveaxis(image, -1, 0)
-    elif "minisblack" in options["photometric"]:
-        image = image[..., :2]
-    else:
-        image = np.dstack([image, image[..., 0]])
-    tifffile.imwrite(tmp_path / "t.tif", np.ascontiguousarray(image), **options)
-    with pytest.raises(ImageError, match=message):
-        read_image(tmp_path / "t.tif")
 
 
 @pytest.mark.parametrize("path", [None, 5, "a\0b.png", "x" * 5000 + ".png"])

@@ -1,12 +1,11 @@
-"""Reading picture files: depth, alpha, EXIF, ICC profile and resolution kept.
+"""Reading picture files: depth, alpha, profile and everything beside the pixels kept.
 
-Pillow decodes, through the classes of the formats named here only, so that no file reaches a
-decoder that nobody asked for; OpenCV decodes what Pillow would cut to 8 bits (`deep_files`).
+`containers` takes a file apart, one function a format; here the pixels are brought to sRGB and
+upright, and what the change makes untrue is patched.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Any
 
@@ -15,64 +14,65 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, first_line, whole_number
 from ..safe_files import read_limited
-from .deep_files import DeepTiff, decode_deep
-from .exif import orientation_of, read_exif, resolution_of
-from .headers import image_size, kind_of
+from . import exif as exif_data
+from . import xmp as xmp_packet
+from .containers import READERS, Found
+from .headers import image_size, kind_of, raw_of
 from .photo import MAX_FILE_BYTES, MAX_PIXELS, Metadata, Photo, to_rgb8
 
 
-def _opener(kind: str) -> Any:
-    """Pillow's class for a format, and no other."""
-    from importlib import import_module
-
-    from PIL import Image
-
-    name = {"AVIF": "Avif", "BMP": "Bmp", "GIF": "Gif", "JPEG": "Jpeg", "PNG": "Png",
-            "TIFF": "Tiff", "WEBP": "WebP"}[kind]  # fmt: skip
-    opener: type[Image.Image] = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
-    return opener
-
-
-def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Photo:
+def decode_photo(
+    data: bytes,
+    *,
+    name: str = "the image",
+    max_pixels: int = MAX_PIXELS,
+    page: int | None = None,
+    tolerant: bool = False,
+) -> Photo:
     """Decode a picture file with all that goes along.
 
     Parameters
     ----------
     data : bytes
-        A JPEG, PNG, TIFF, WebP, AVIF, BMP or GIF file; of several pictures, the first.
+        A JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG 2000, BMP or GIF file.
     name : str
         What to call it in errors.
     max_pixels : int
         Refuse more pixels than this before decoding any.
+    page : int, optional
+        Page of a TIFF, from 1; None takes the first that is no smaller version of another. Of
+        animations, the first frame is read.
+    tolerant : bool
+        Take what there is of a picture that is cut short; the rest is grey or black.
 
     Returns
     -------
     Photo
+        Its notes say what was left out: other pages and frames, damaged metadata, ...
 
     Raises
     ------
     ImageError
         If it is no picture, is damaged or cut short, is too large, or is of a kind or in colours
-        that cannot be converted to sRGB.
+        that cannot be converted to sRGB; each in a sentence of its own.
     """
     if not isinstance(data, bytes):
         if not isinstance(data, bytearray | memoryview):
             raise ImageError(f"A picture file is bytes, not a {type(data).__name__}.")
         data = bytes(data)
     max_pixels = whole_number(max_pixels, "max_pixels", 1, 1 << 60, ImageError)
-    kind, size = kind_of(data), image_size(data)
-    if kind is None or size is None:
-        raise ImageError(
-            f"{name} is not a picture this release reads (JPEG, PNG, TIFF, WebP, AVIF, BMP or "
-            "GIF), or its header is damaged."
-        )
-    if size[0] * size[1] > max_pixels:
-        raise ImageError(
-            f"{name} claims {size[0]}x{size[1]} pixels, above the limit of {max_pixels}; "
-            "raise max_pixels if you trust it."
-        )
+    if page is not None:
+        page = whole_number(page, "page", 1, 1 << 31, ImageError)
+    kind = _kind(data, name)
+    size = image_size(data)
+    if size is None:
+        raise ImageError(f"{name} is a damaged {kind}: its header does not say its size.")
+    _check_pixels(size, max_pixels, name)
+    notes: list[str] = []
     try:
-        return _decode(data, _opener(kind), name, max_pixels)
+        found = READERS[kind](data, name, notes, page=page, tolerant=tolerant)
+        _check_pixels(found.size, max_pixels, name)
+        return _finish(found.load(), found, name, notes)
     except ImageError:
         raise
     except MemoryError:
@@ -83,49 +83,84 @@ def decode_photo(data: bytes, *, name: str = "the image", max_pixels: int = MAX_
         ) from None
 
 
-def _decode(data: bytes, opener: Any, name: str, max_pixels: int) -> Photo:
-    from .profiles import to_srgb
-
-    image = DeepTiff.probe(data, name) or opener(io.BytesIO(data))
-    if image.size[0] * image.size[1] > max_pixels:  # should it differ from what the header said
-        raise ImageError(f"{name} holds {image.size[0]}x{image.size[1]} pixels; raise max_pixels.")
-    notes: list[str] = []
-    # Pillow turns a TIFF upright while it decodes, and then forgets that it did.
-    asked = orientation_of(image) if image.format == "TIFF" else 1
-    if isinstance(image, DeepTiff) or (image.format == "PNG" and data[24] == 16):
-        decoded = decode_deep(data, opener, image, name)
-    else:
-        image.load()
-        decoded = _plain(image, name)
-    pixels, icc = to_srgb(decoded, image.info.get("icc_profile"), name, notes)
-    exif, orientation = read_exif(image, notes), orientation_of(image)
-    if not isinstance(image, DeepTiff):  # OpenCV has turned those
-        pixels = _upright(pixels, orientation)
-    pixels = np.ascontiguousarray(pixels)
-    dpi = resolution_of(image)
-    if dpi is not None and max(asked, orientation) >= 5:
-        dpi = dpi[::-1]
-    return Photo(pixels, Metadata(exif, icc, dpi), tuple(notes))
+def _kind(data: bytes, name: str) -> str:
+    kind, raw = kind_of(data), raw_of(data)
+    if raw:
+        raise ImageError(
+            f"{name} is a camera's raw file ({raw}), which is not read; develop it to TIFF or JPEG "
+            "first, with darktable or RawTherapee for example."
+        )
+    if kind is None:
+        what = "is empty" if not data else "is not a picture this release reads"
+        raise ImageError(
+            f"{name} {what} (JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG 2000, BMP or GIF)."
+        )
+    return kind
 
 
-def _plain(image: Any, name: str) -> NDArray[np.uint8] | Any:
-    """A Pillow image brought to one of L, LA, RGB, RGBA and CMYK."""
-    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        if image.mode in ("L", "RGB") and "transparency" in image.info:
-            return image.convert("LA" if image.mode == "L" else "RGBA")
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("P", "PA"):
-        see_through = image.mode == "PA" or "transparency" in image.info
-        return image.convert("RGBA" if see_through else "RGB")
-    if image.mode in ("RGBX", "YCbCr"):
-        return image.convert("RGB")
-    if image.mode in ("RGBa", "La"):
-        return image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
-    raise ImageError(
-        f"{name} holds pixels of a kind that is not read ({image.mode}); save it as grey or RGB."
+def _check_pixels(size: tuple[int, int], most: int, name: str) -> None:
+    if size[0] * size[1] > most:
+        raise ImageError(
+            f"{name} claims {size[0]}x{size[1]} pixels, above the limit of {most}; "
+            "raise max_pixels if you trust it."
+        )
+
+
+def _finish(pixels: Any, found: Found, name: str, notes: list[str]) -> Photo:
+    """Pixels to sRGB and upright; metadata to what is true of them."""
+    from .curves import convert
+    from .profiles import converted_from, srgb_profile, to_srgb, was_converted
+
+    mode = found.mode or pixels.mode
+    made, icc = to_srgb(pixels, mode, found.icc, name, notes)
+    if found.space is not None and not found.icc:
+        space, what = found.space
+        grey = mode in ("L", "LA")
+        changed = convert(made, space.of_grey() if grey else space)
+        if changed is not None:
+            made, icc = changed, None if grey else srgb_profile()
+            notes.append(converted_from(what))
+    made = np.ascontiguousarray(_upright(made, found.orientation))
+    high, wide = made.shape[:2]
+    turned = found.turned or found.orientation >= 5
+    converted = was_converted(notes)
+    metadata = Metadata(
+        exif=_settled_exif(found.exif, wide, high, turned, converted, notes),
+        icc=icc,
+        dpi=found.dpi[::-1] if found.dpi and turned else found.dpi,
+        xmp=_settled_xmp(found.xmp, wide, high, converted, notes),
+        iptc=found.iptc or None,
+        comments=tuple(found.comments),
+        texts=tuple(found.texts),
     )
+    if found.left_out:
+        notes.append(f"Left out: {', '.join(dict.fromkeys(found.left_out))}.")
+    return Photo(made, metadata, tuple(notes))
+
+
+def _settled_exif(
+    block: bytes | None, wide: int, high: int, turned: bool, converted: bool, notes: list[str]
+) -> bytes | None:
+    if not block:
+        return None
+    try:
+        return exif_data.PREFIX + exif_data.settle(block, wide, high, turned, converted)
+    except Exception as error:  # damaged data fails in many ways
+        notes.append(f"Its EXIF data is damaged and was left out ({first_line(error)}).")
+        return None
+
+
+def _settled_xmp(
+    packet: bytes | None, wide: int, high: int, converted: bool, notes: list[str]
+) -> bytes | None:
+    if not packet:
+        return None
+    settled = xmp_packet.settle(packet, wide, high, converted)
+    if settled is None:
+        notes.append(
+            "Its XMP describes other pictures in the file, such as a gain map, and was left out."
+        )
+    return settled
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -151,7 +186,13 @@ def decode_image(
     return to_rgb8(decode_photo(data, name=name, max_pixels=max_pixels).pixels)
 
 
-def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    page: int | None = None,
+    tolerant: bool = False,
+) -> Photo:
     """Read a picture file with all that goes along; see `decode_photo`.
 
     Raises
@@ -160,7 +201,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         If there is no such file, or as in `decode_photo`.
     """
     data = read_limited(path, MAX_FILE_BYTES, "picture", ImageError)
-    return decode_photo(data, name=str(path), max_pixels=max_pixels)
+    return decode_photo(data, name=str(path), max_pixels=max_pixels, page=page, tolerant=tolerant)
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:

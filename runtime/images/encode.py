@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, first_line, whole_number
 from ..safe_files import check_folder, write_atomically
-from .exif import with_resolution
+from .carry import fit_metadata
+from .exif import PREFIX, with_resolution
+from .jpeg import extra_segments
 from .photo import FORMATS, Metadata
 
 _ALPHA = ("PNG", "WEBP", "AVIF", "TIFF")
@@ -65,7 +67,12 @@ def fits_format(kind: str, image: NDArray[Any]) -> str | None:
 
 
 def encode_image(
-    image: NDArray[Any], kind: str, metadata: Metadata | None = None, *, quality: int | None = None
+    image: NDArray[Any],
+    kind: str,
+    metadata: Metadata | None = None,
+    *,
+    quality: int | None = None,
+    notes: list[str] | None = None,
 ) -> bytes:
     """Encode a picture.
 
@@ -76,16 +83,18 @@ def encode_image(
     kind : str
         One of the values of `FORMATS`.
     metadata : Metadata, optional
-        EXIF, ICC profile and resolution to write along.
+        What to write along; of what the format cannot hold a note is made.
     quality : int, optional
         1 to 100, for JPEG, WebP and AVIF; 95, 95 and 90 unless given.
+    notes : list of str, optional
+        Gets a sentence for metadata that the format cannot hold.
 
     Raises
     ------
     ImageError
         If the array is none of these or the format cannot hold it.
     """
-    from .deep_files import encode_deep
+    from .deep_writers import encode_deep
 
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16, np.float32):
         kind_of = getattr(image, "dtype", type(image).__name__)
@@ -106,6 +115,9 @@ def encode_image(
         raise ImageError(f"metadata must be a Metadata, not a {type(metadata).__name__}.")
     if image.ndim == 2 or image.shape[2] == 2:
         metadata = replace(metadata, icc=None)  # a profile of RGB says nothing of grey
+    metadata, left = fit_metadata(metadata, kind)
+    if notes is not None:
+        notes += left
     if quality is not None:
         quality = whole_number(quality, "quality", 1, 100, ImageError)
     try:
@@ -133,19 +145,25 @@ def _encode_plain(
     options = dict(_OPTIONS[kind])
     if quality is not None and "quality" in options:
         options["quality"] = quality
-    if kind != "BMP":
-        exif = metadata.exif
-        if metadata.dpi and kind in ("WEBP", "AVIF"):  # which have no other place for it
-            exif = with_resolution(exif, metadata.dpi)
-        if exif:
-            options["exif"] = exif
-        if metadata.icc:
-            options["icc_profile"] = metadata.icc
-    if metadata.dpi:
+    from .deep_writers import png_chunks
+    from .png import with_chunks
+
+    exif = metadata.exif
+    if kind in ("WEBP", "AVIF"):
+        if metadata.dpi:  # which have no other place for it
+            exif = PREFIX + with_resolution(exif and exif.removeprefix(PREFIX), metadata.dpi)
+        options |= {"xmp": metadata.xmp} if metadata.xmp else {}
+    elif metadata.dpi and kind != "PNG":
         options["dpi"] = metadata.dpi
+    if kind == "JPEG":
+        options["extra"] = extra_segments(metadata.xmp, metadata.iptc, metadata.comments)
+    if kind not in ("BMP", "PNG"):
+        options |= {"exif": exif} if exif else {}
+        options |= {"icc_profile": metadata.icc} if metadata.icc else {}
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return with_chunks(data, png_chunks(metadata)) if kind == "PNG" else data
 
 
 def write_image(
@@ -154,6 +172,7 @@ def write_image(
     metadata: Metadata | None = None,
     *,
     quality: int | None = None,
+    notes: list[str] | None = None,
 ) -> None:
     """Write a picture to a file whose extension says the format.
 
@@ -161,7 +180,7 @@ def write_image(
     ----------
     path : path
         An old file of that name survives a failure.
-    image, metadata, quality
+    image, metadata, quality, notes
         See `encode_image`.
 
     Raises
@@ -172,7 +191,7 @@ def write_image(
     """
     check_writable(path)
     try:
-        data = encode_image(image, _format_of(path), metadata, quality=quality)
+        data = encode_image(image, _format_of(path), metadata, quality=quality, notes=notes)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     try:

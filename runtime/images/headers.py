@@ -5,26 +5,74 @@ from __future__ import annotations
 
 import struct
 
+from .tags import find, layout_of, read_directory
+
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
-    (b"RIFF", "WEBP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2"),
+    (b"\xff\x4f\xff\x51", "JP2"),
     (b"GIF8", "GIF"),
     (b"BM", "BMP"),
 )
 
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+
+# Camera raw files by their first bytes, and their names.
+_RAW = (
+    (b"FUJIFILMCCD-RAW", 0, "RAF"),
+    (b"IIU\0", 0, "RW2"),
+    (b"IIRO", 0, "ORF"),
+    (b"IIRS", 0, "ORF"),
+    (b"MMOR", 0, "ORF"),
+    (b"CR\x02", 8, "CR2"),
+    (b"ftypcrx ", 4, "CR3"),
+    (b"FOVb", 0, "X3F"),
+)
+
+
 def kind_of(data: bytes) -> str | None:
     """The format that a file begins as, by Pillow's name, or None if it is none of these."""
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
+    if data[4:8] == b"ftyp":
+        # The first brand may be a general one (mif1, miaf); the others say what is inside.
+        length = min(int.from_bytes(data[:4], "big"), 512)
+        brands = {data[8:12], *(data[i : i + 4] for i in range(16, length, 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIC" if brands.intersection(_HEIC) else None
+    if data.startswith(b"RIFF"):
+        return "WEBP" if data[8:12] == b"WEBP" else None
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
+def raw_of(data: bytes) -> str | None:
+    """The kind of a camera's raw file, or None if it is none, or not known by its first bytes."""
+    for magic, at, name in _RAW:
+        if data[at : at + len(magic)] == magic:
+            return name
+    # DNG, NEF, ARW, PEF, ...: a TIFF whose first directory is a small preview.
+    if kind_of(data) == "TIFF":
+        try:
+            layout, at = layout_of(data)
+            entries, _ = read_directory(data, at, layout)
+        except (ValueError, struct.error):
+            return None
+        if find(entries, 50706):
+            return "DNG"
+        maker, inner, kind = (find(entries, tag) for tag in (271, 330, 254))
+        preview = kind is not None and layout.number(kind) == 1
+        if maker and inner and preview:
+            return maker.value.split(b"\0")[0].decode("latin-1").strip() or "raw"
+    return None
+
+
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that a JPEG, PNG, TIFF, WebP, AVIF, BMP or GIF file claims, or None.
+    """(width, height) that a picture file claims, or None.
 
     EXIF orientation is not applied. Never raises on damaged data.
     """
@@ -87,15 +135,23 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def _tiff(data: bytes) -> tuple[int, int] | None:
-    order = "<" if data[:2] == b"II" else ">"
-    at = struct.unpack_from(order + "I", data, 4)[0]
-    found: dict[int, int] = {}
-    for i in range(struct.unpack_from(order + "H", data, at)[0]):
-        entry = at + 2 + 12 * i
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):  # ImageWidth, ImageLength
-            found[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
-    return (found[256], found[257]) if len(found) == 2 else None
+    try:
+        layout, at = layout_of(data)
+        entries, _ = read_directory(data, at, layout)
+    except ValueError:
+        return None
+    found = [find(entries, tag) for tag in (256, 257)]
+    width, height = (None if e is None else layout.number(e) for e in found)
+    return (width, height) if width and height else None
+
+
+def _jp2(data: bytes) -> tuple[int, int] | None:
+    """From the codestream's SIZ segment (ITU-T T.800, A.5.1)."""
+    at = data.find(b"\xff\x4f\xff\x51", 0, 1 << 20)
+    if at < 0:
+        return None
+    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
+    return right - left, bottom - top
 
 
 def _avif(data: bytes) -> tuple[int, int] | None:
@@ -112,6 +168,8 @@ _READERS = {
     "AVIF": _avif,
     "BMP": _bmp,
     "GIF": _gif,
+    "HEIC": _avif,
+    "JP2": _jp2,
     "JPEG": _jpeg,
     "PNG": _png,
     "TIFF": _tiff,

@@ -39,24 +39,40 @@ class Metadata:
     Attributes
     ----------
     exif : bytes, optional
-        Beginning with ``b"Exif\\0\\0"``; without orientation, which reading applies, and without
-        thumbnail.
+        Beginning with ``b"Exif\\0\\0"``, as in the file but for orientation, which reading applies,
+        size, and the thumbnail.
     icc : bytes, optional
         ICC profile of the pixels, which is always one of sRGB.
     dpi : (float, float), optional
         Horizontal and vertical resolution in pixels an inch.
+    xmp : bytes, optional
+        XMP packet.
+    iptc : bytes, optional
+        IPTC-IIM records.
+    comments : tuple of bytes
+        Comments of a JPEG or GIF.
+    texts : tuple of (bytes, bytes)
+        PNG's texts: name of the chunk (tEXt, zTXt, iTXt) and its data.
     """
 
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    comments: tuple[bytes, ...] = ()
+    texts: tuple[tuple[bytes, bytes], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("exif", "icc"):
+        for name in ("exif", "icc", "xmp", "iptc"):
             if not isinstance(getattr(self, name), bytes | None):
                 raise ImageError(f"A Metadata's {name} must be bytes or None.")
-        if self.exif is not None and not self.exif.startswith(b"Exif\0\0"):
-            raise ImageError("A Metadata's exif must begin with b'Exif\\0\\0'.")
+        if self.exif is not None and self.exif[:8] not in (b"Exif\0\0II", b"Exif\0\0MM"):
+            raise ImageError(
+                "A Metadata's exif must begin with b'Exif\\0\\0' and a byte order, II or MM."
+            )
+        if not all(isinstance(comment, bytes) for comment in self.comments):
+            raise ImageError("A Metadata's comments must be bytes.")
         if self.dpi is not None:
             try:
                 across, down = (float(v) for v in self.dpi)

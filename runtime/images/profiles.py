@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError, first_line
-from .matrix_profiles import convert_deep
+from ..tiles import row_tiles
+from .curves import convert, space_of_icc
 
 # Colours over which a profile must agree with sRGB to count as it: a step of 17 is 16 a channel.
 _STEPS = np.arange(0, 256, 17, dtype=np.uint8)
+# Relative colorimetric, with black point compensation, by LittleCMS's numbers: saturated colours as
+# near as sRGB has them; black stays black.
+_INTENT, _FLAGS = 1, 0x2000
 _SAME = 2  # of 255; profiles that are called sRGB round their curves otherwise
 
 
@@ -28,14 +32,13 @@ def srgb_profile() -> bytes:
 def _transform(icc: bytes, mode: str) -> Any:
     from PIL import ImageCms
 
-    # Saturated colours as near as sRGB has them; black stays black.
     return ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(io.BytesIO(icc)),
         ImageCms.createProfile("sRGB"),
         mode,
         "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        ImageCms.Intent(_INTENT),
+        ImageCms.Flags(_FLAGS),
     )
 
 
@@ -58,14 +61,16 @@ def _is_srgb(icc: bytes) -> bool:
 
 
 def to_srgb(
-    image: Any, icc: bytes | None, name: str, notes: list[str]
+    image: Any, mode: str, icc: bytes | None, name: str, notes: list[str]
 ) -> tuple[NDArray[Any], bytes | None]:
     """Bring pixels to sRGB.
 
     Parameters
     ----------
-    image : PIL.Image.Image of mode L, LA, RGB, RGBA or CMYK, or ndarray
-        An array is one of more than 8 bits a channel.
+    image : PIL.Image.Image or ndarray
+        An array is one of more than 8 bits a channel, or was no picture of Pillow's.
+    mode : str
+        What its channels are: L, LA, RGB, RGBA or CMYK.
     icc : bytes, optional
         Its profile.
     name : str
@@ -82,51 +87,109 @@ def to_srgb(
     Raises
     ------
     ImageError
-        If more than 8 bits a channel would have to be converted by lookup tables.
+        If more than 8 bits a channel would have to be converted by lookup tables, and imagecodecs
+        is not installed.
     """
     from PIL import ImageCms
 
-    deep = isinstance(image, np.ndarray)
-    mode = image.mode if not deep else "L" if image.ndim == 2 or image.shape[2] == 2 else "RGB"
     if not icc:
-        return (image if deep else np.asarray(_without_cmyk(image))), None
+        return _without_cmyk(image, mode), None
     try:
-        space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space.strip()
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
         if space != {"L": "GRAY", "LA": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB"):
             # A profile for other channels than the file has; viewers ignore it too.
             notes.append(f"Its ICC profile is for {space}, not for its pixels, and was left out.")
-            return (image if deep else np.asarray(_without_cmyk(image))), None
-        if space == "GRAY":
-            ramp = _ramp(icc)
-            same = np.abs(ramp.astype(int) - np.arange(256)[:, None]).max() <= _SAME
+            return _without_cmyk(image, mode), None
+        if _is_same(icc, space):
+            return np.asarray(image), icc if space == "RGB" else None
+        what = ImageCms.getProfileDescription(profile).strip()
+        if isinstance(image, np.ndarray):
+            made = _convert_array(image, mode, icc, what, name)
         else:
-            same = space == "RGB" and _is_srgb(icc)
-        if same:
-            return (image if deep else np.asarray(image)), icc if space == "RGB" else None
-        what = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
-        if deep:
-            converted = convert_deep(image, icc)
-            if converted is None:
-                raise ImageError(
-                    f"{name} has more than 8 bits a channel and a colour profile of lookup tables, "
-                    f"{what!r}; convert it to sRGB first, which here would cost its depth."
-                )
-            notes.append(f"Its colours were converted from {what!r} to sRGB.")
-            return converted, srgb_profile() if space == "RGB" else None
-        notes.append(f"Its colours were converted from {what!r} to sRGB.")
-        if space == "GRAY":
-            return _through_ramp(np.asarray(image), ramp), None
-        alpha = image.getchannel("A") if mode == "RGBA" else None
-        source = image.convert("RGB") if alpha is not None else image
-        made: Any = ImageCms.applyTransform(source, _transform(icc, source.mode))
-        if alpha is not None:
-            made.putalpha(alpha)
-        return np.asarray(made), srgb_profile()
+            made = _convert_image(image, icc, space)
+        notes.append(converted_from(repr(what)))
+        return made, None if space == "GRAY" else srgb_profile()
+    except ImageError:
+        raise
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        if isinstance(error, ImageError):
-            raise
         notes.append(f"Its ICC profile is damaged and was left out ({first_line(error)}).")
-        return (image if deep else np.asarray(_without_cmyk(image))), None
+        return _without_cmyk(image, mode), None
+
+
+_CONVERTED = "Its colours were converted from "
+
+
+def converted_from(what: str) -> str:
+    """The note that says so."""
+    return f"{_CONVERTED}{what} to sRGB."
+
+
+def was_converted(notes: list[str]) -> bool:
+    """Whether one of the notes says so."""
+    return any(note.startswith(_CONVERTED) for note in notes)
+
+
+def _is_same(icc: bytes, space: str) -> bool:
+    """Whether a profile is as good as that of sRGB."""
+    if space == "GRAY":
+        return bool(np.abs(_ramp(icc).astype(int) - np.arange(256)[:, None]).max() <= _SAME)
+    return space == "RGB" and _is_srgb(icc)
+
+
+def _convert_image(image: Any, icc: bytes, space: str) -> NDArray[np.uint8]:
+    """8 bits a channel, by LittleCMS."""
+    from PIL import ImageCms
+
+    if space == "GRAY":
+        return _through_ramp(np.asarray(image), _ramp(icc))
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    source = image.convert("RGB") if alpha is not None else image
+    made: Any = ImageCms.applyTransform(source, _transform(icc, source.mode))
+    if alpha is not None:
+        made.putalpha(alpha)
+    return np.asarray(made)
+
+
+def _convert_array(
+    pixels: NDArray[Any], mode: str, icc: bytes, what: str, name: str
+) -> NDArray[Any]:
+    """An array at its own depth: by curves and a matrix, or by imagecodecs' LittleCMS."""
+    space = None if mode == "CMYK" else space_of_icc(icc, grey=mode in ("L", "LA"))
+    made = None if space is None else convert(pixels, space)
+    if made is not None:
+        return made
+    try:
+        import imagecodecs
+    except ImportError:
+        raise ImageError(
+            f"{name} has more than 8 bits a channel and a colour profile of lookup tables, "
+            f"{what!r}; pip install 'hscaunet[tiff]' converts it, or convert it to sRGB first."
+        ) from None
+    names = {"L": "gray", "LA": "gray", "CMYK": "cmyk"}
+    channels = {"L": 1, "LA": 1, "CMYK": 4}.get(mode, 3)
+    colour = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., :channels])
+    if channels == 1:
+        colour = np.ascontiguousarray(colour.reshape(pixels.shape[:2]))
+    try:
+        made = imagecodecs.cms_transform(
+            colour,
+            icc,
+            srgb_profile(),
+            colorspace=names.get(mode, "rgb"),
+            outcolorspace="rgb",
+            outdtype=pixels.dtype.name,
+            intent=int(_INTENT),
+            flags=int(_FLAGS),
+        )
+    except Exception as error:  # imagecodecs' own
+        raise ValueError(first_line(error)) from None
+    made = np.asarray(made)
+    if channels == 1:
+        made = made[..., 1]
+    if mode in ("LA", "RGBA"):
+        made = np.dstack([made, pixels[..., -1]])
+    return made
 
 
 def _through_ramp(pixels: NDArray[np.uint8], ramp: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -137,5 +200,16 @@ def _through_ramp(pixels: NDArray[np.uint8], ramp: NDArray[np.uint8]) -> NDArray
     return np.dstack([grey[pixels[..., 0]], pixels[..., 1]])
 
 
-def _without_cmyk(image: Any) -> Any:
-    return image.convert("RGB") if image.mode == "CMYK" else image
+def _without_cmyk(image: Any, mode: str) -> NDArray[Any]:
+    """Pixels without a profile; ink over white paper, as Pillow has it."""
+    if not isinstance(image, np.ndarray):
+        return np.asarray(image.convert("RGB") if mode == "CMYK" else image)
+    if mode != "CMYK":
+        return image
+    top = {np.uint8: 255, np.uint16: 65535}.get(image.dtype.type, 1)
+    out = np.empty((*image.shape[:2], 3), image.dtype)
+    for rows in row_tiles(image.shape):
+        light = top - image[rows].astype(np.float32)
+        made = light[..., :3] * (light[..., 3:] / top)
+        out[rows] = made if top == 1 else np.rint(made)
+    return out

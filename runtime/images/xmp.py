@@ -1,0 +1,61 @@
+"""XMP packets: carried as they are but for what the change makes untrue."""
+
+from __future__ import annotations
+
+import re
+from xml.sax.saxutils import quoteattr
+
+# What a gain map's or a depth map's directory says is untrue once they are gone.
+_CONTAINERS = (b"Container:Directory", b"hdrgm:", b"GDepth:", b"GImage:")
+
+_NAMESPACE = "https://hscaunet.invalid/ns/1.0/"
+
+
+def settle(xmp: bytes, width: int, height: int, converted: bool) -> bytes | None:
+    """XMP of a picture that is upright now and has this size; None if it describes lost pictures.
+
+    Numbers of orientation, size and colour space are patched, wherever they stand as an attribute
+    or an element; all else stays byte for byte.
+    """
+    if any(word in xmp for word in _CONTAINERS):
+        return None
+    values = {
+        b"tiff:Orientation": 1,
+        b"tiff:ImageWidth": width,
+        b"tiff:ImageLength": height,
+        b"exif:PixelXDimension": width,
+        b"exif:PixelYDimension": height,
+    }
+    if converted:
+        values[b"exif:ColorSpace"] = 1
+        xmp = re.sub(rb'(photoshop:ICCProfile=")[^"]*(")', rb"\g<1>sRGB IEC61966-2.1\g<2>", xmp)
+    for name, value in values.items():
+        number = b"%d" % value
+        xmp = re.sub(rb'(%s\s*=\s*["\'])\s*\d+\s*(["\'])' % name, rb"\g<1>%s\g<2>" % number, xmp)
+        xmp = re.sub(rb"(<%s>)\s*\d+\s*(</)" % name, rb"\g<1>%s\g<2>" % number, xmp)
+    return xmp
+
+
+def with_provenance(xmp: bytes | None, facts: dict[str, str]) -> bytes:
+    """XMP with a description of how the colours were made.
+
+    Parameters
+    ----------
+    xmp : bytes or None
+        A packet to add to.
+    facts : dict of str to str
+        Such as ``Model``; names are those of XML attributes.
+    """
+    attributes = "".join(f"\n    hscaunet:{k}={quoteattr(v)}" for k, v in facts.items())
+    ours = (f'<rdf:Description rdf:about="" xmlns:hscaunet="{_NAMESPACE}"{attributes}/>\n').encode()
+    end = b"" if xmp is None else xmp
+    at = end.rfind(b"</rdf:RDF>")
+    if at >= 0:
+        return end[:at] + ours + end[at:]
+    return (
+        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+        + ours
+        + b'</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
+    )
