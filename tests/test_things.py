@@ -157,16 +157,18 @@ def test_what_clicks_are_judged_by():
     guess, truth = torch.zeros(1, 2, 32, 32), 40 * inside.expand(1, 2, -1, -1)
     repainted = torch.ones(1)
 
-    def loss(thing, rest, painted=repainted):
+    def loss(thing, rest, painted=repainted, growth=6.0):
         predicted = thing * truth + rest * (1 - inside)
-        return float(thing_losses(predicted, guess, truth, inside, painted, 2.0, 2.0))
+        return float(thing_losses(predicted, guess, truth, inside, painted, 2.0, 2.0, growth))
 
     assert loss(1, 0) < loss(0.5, 0) < loss(0, 0)
     assert loss(1, 0) < loss(1, 2) < loss(1, 8)
     # What spills counts for more where the thing was repainted: there it tells of nothing else.
     assert loss(1, 2, 0 * repainted) < loss(1, 2)
+    # Growth of the error outside counts in proportion: its logarithm would give in.
+    assert loss(1, 8) - loss(1, 8, growth=0) > 10 * (loss(1, 2) - loss(1, 2, growth=0)) > 0
     predicted = torch.zeros(1, 2, 32, 32, requires_grad=True)
-    thing_losses(predicted, guess, truth, inside, repainted, 2.0, 2.0).sum().backward()
+    thing_losses(predicted, guess, truth, inside, repainted, 2.0, 2.0, 6.0).sum().backward()
     assert torch.isfinite(predicted.grad).all()
 
 

@@ -70,7 +70,7 @@ def loss_of(predicted: Tensor, guess: Tensor, batch: Batch, o: Options) -> Tenso
         losses.append(picture_losses(L[:many], predicted[:many], truth[:many], o.ssim_weight))
     if many < len(batch.x):
         ab = [denormalize_ab(t[many:]) for t in (predicted, guess, truth)]
-        weights = o.outside_weight, o.spill_weight
+        weights = o.outside_weight, o.spill_weight, o.growth_weight
         on_things = thing_losses(*ab, batch.inside, batch.repainted, *weights)
         losses.append(o.thing_weight * on_things)
     alone = picture_losses(L, guess, normalize_ab(batch.own), 0.0)

@@ -64,12 +64,14 @@ def thing_losses(
     repainted: Tensor,
     outside_weight: float,
     spill_weight: float,
+    growth_weight: float,
 ) -> Tensor:
     """What clicks on things are judged by, photo by photo: (N,).
 
     The log squared error of ab inside the things and, weighted, outside them; and where things were
     repainted, which tells nothing of the rest, how much the rest was changed, weighted: its mean
-    change over the mean change that the things need.
+    change over the mean change that the things need. Last, weighted, the share by which the error
+    outside grew: not its logarithm, which holds nobody back once much has grown.
 
     Parameters
     ----------
@@ -86,10 +88,13 @@ def thing_losses(
     change = _length(predicted - guess)
     needed = _length(truth - guess)
     spill = _mean_over(change, outside) / (_mean_over(needed, inside) + _SLIGHT)
+    before = (guess - truth).square().mean(1, keepdim=True)
+    outer, unhinted = (_mean_over(e, outside) + _SEEN_AB for e in (error, before))
     return (
         (_mean_over(error, inside) + _SEEN_AB).log()
-        + outside_weight * (_mean_over(error, outside) + _SEEN_AB).log()
+        + outside_weight * outer.log()
         + spill_weight * repainted * spill
+        + growth_weight * (outer / unhinted - 1).relu()
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError, first_line, whole_number
 from ..safe_files import check_folder, write_atomically
 from .carry import fit_metadata
-from .exif import PREFIX, with_resolution
+from .exif import PREFIX, with_resolution, without_orientation
 from .jpeg import extra_segments
 from .photo import FORMATS, Metadata
 
@@ -153,6 +153,8 @@ def _encode_plain(
         if metadata.dpi:  # which have no other place for it
             exif = PREFIX + with_resolution(exif and exif.removeprefix(PREFIX), metadata.dpi)
         options |= {"xmp": metadata.xmp} if metadata.xmp else {}
+        if exif and kind == "AVIF":  # Pillow makes anew what names an orientation
+            exif = PREFIX + without_orientation(exif.removeprefix(PREFIX))
     elif metadata.dpi and kind != "PNG":
         options["dpi"] = metadata.dpi
     if kind == "JPEG":

@@ -223,6 +223,23 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
     return tags.append_directory(block, [*(e for e in entries if e.tag not in names), *more])
 
 
+def without_orientation(block: bytes) -> bytes:
+    """EXIF data that names no orientation; every value stays where it was."""
+    try:
+        layout, at = tags.layout_of(block)
+        entry = tags.find(tags.read_directory(block, at, layout)[0], ORIENTATION)
+    except (ValueError, struct.error):
+        return block
+    if entry is None:
+        return block
+    (count,) = layout.unpack("H", block, at)
+    end = at + 2 + 12 * count + 4  # with the link to the next directory
+    rest = block[entry.field + 12 : end] + bytes(12)
+    return (
+        block[:at] + layout.pack("H", count - 1) + block[at + 2 : entry.field] + rest + block[end:]
+    )
+
+
 def shortened(block: bytes, limit: int) -> tuple[bytes | None, list[int]]:
     """EXIF data of at most `limit` bytes, without its largest values; and the tags left out."""
     try:

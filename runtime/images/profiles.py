@@ -18,6 +18,8 @@ _STEPS = np.arange(0, 256, 17, dtype=np.uint8)
 # Relative colorimetric, with black point compensation, by LittleCMS's numbers: saturated colours as
 # near as sRGB has them; black stays black.
 _INTENT, _FLAGS = 1, 0x2000
+# Left to itself, it makes tables of few steps out of a profile's, off by up to 16 of 255.
+_NO_SHORTCUTS = 0x0100
 _SAME = 2  # of 255; profiles that are called sRGB round their curves otherwise
 
 
@@ -179,12 +181,14 @@ def _convert_array(
             colorspace=names.get(mode, "rgb"),
             outcolorspace="rgb",
             outdtype=pixels.dtype.name,
-            intent=int(_INTENT),
-            flags=int(_FLAGS),
+            intent=_INTENT,
+            flags=_FLAGS | _NO_SHORTCUTS,
         )
     except Exception as error:  # imagecodecs' own
         raise ValueError(first_line(error)) from None
     made = np.asarray(made)
+    if made.dtype == np.float32:
+        np.clip(made, 0, 1, out=made)  # what sRGB lacks
     if channels == 1:
         made = made[..., 1]
     if mode in ("LA", "RGBA"):
