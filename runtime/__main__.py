@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from .colorizer import Colorizer
     from .hints import Hints
     from .images import Photo
+    from .results import Settings
 
 _STANDARD = "-"
 
@@ -49,9 +53,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--quality", type=int, metavar="Q", help="1 to 100, of jpg, webp and avif")
     group.add_argument(
+        "--in-place", action="store_true", help="let a result be written over its own photo"
+    )
+    group.add_argument(
+        "--no-metadata", action="store_true", help="write the pixels alone: no EXIF, XMP, ..."
+    )
+    group.add_argument(
+        "--provenance",
+        action="store_true",
+        help="say in XMP how the colours were made: model, version, sha256 of the hints",
+    )
+    group.add_argument(
         "--skip-existing",
         action="store_true",
         help="with --out-dir: go on where an earlier run stopped",
+    )
+    group = parser.add_argument_group("reading")
+    group.add_argument("--page", type=int, metavar="N", help="page of a TIFF, from 1")
+    group.add_argument(
+        "--tolerant", action="store_true", help="take what there is of a picture that is cut short"
+    )
+    group.add_argument(
+        "--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)"
     )
     group = parser.add_argument_group("hints of a single photo")
     group.add_argument(
@@ -61,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="X,Y,COLOR[,SIZE]",
         help="colour (#rrggbb) at a pixel of the photo, SIZE pixels wide (default 1); repeatable",
     )
-    group.add_argument("--hints", metavar="FILE.json", help="hint file")
+    group.add_argument("--hints", metavar="FILE.json", help="hint file; - is standard input")
     group.add_argument("--layer", metavar="RGBA", help="picture painted on: hints where opaque")
     group.add_argument(
         "--hint-image", metavar="I", help="picture whose colours are hints where M is 255"
@@ -74,7 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--hints-dir",
         metavar="DIR",
-        help="folder with a NAME.hints.json or NAME.json for each photo that has any",
+        help="folder with a NAME.hints.json or NAME.json for each photo that has any, at its place "
+        "in the tree or at the top",
     )
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -99,7 +123,6 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--exact-hints", action="store_true", help="give each hint its very colour at its place"
     )
-    add("--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)")
     add("-v", "--verbose", action="store_true", help="say which engine was chosen and why")
     add("--version", action="version", version=f"hscaunet {__version__}")
     return parser
@@ -122,14 +145,21 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     }
     if args.out_dir is not None and any(single.values()):
         names = ", ".join(name for name, value in single.items() if value)
-        parser.error(f"{names} go with -o; with --out-dir, use --hints-dir.")
+        go = "go" if "," in names else "goes"
+        parser.error(f"{names} {go} with -o; with --out-dir, use --hints-dir.")
     if args.output is not None and (args.hints_dir or args.skip_existing):
         parser.error("--hints-dir and --skip-existing go with --out-dir.")
     if args.out_dir is not None and _STANDARD in args.photos:
         parser.error("standard input goes with -o.")
+    if args.hints == _STANDARD and _STANDARD in args.photos:
+        parser.error("only one of photo and --hints can be standard input.")
+    if args.page is not None and args.page < 1:
+        parser.error("--page must be at least 1.")
     if args.format is not None:
+        from .images.photo import FORMATS
+
         args.format = "." + args.format.lower().lstrip(".")
-        if args.format not in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp"):
+        if args.format not in FORMATS:
             parser.error(
                 f"--format must be png, jpg, tif, webp, avif or bmp, not {args.format[1:]}."
             )
@@ -150,6 +180,9 @@ def main(argv: list[str] | None = None) -> int:
         0; 1 after an error, which is printed to standard error as one sentence, or if any photo
         failed; 130 if interrupted.
     """
+    for name in ("stdout", "stderr"):  # services and pythonw have none
+        if getattr(sys, name) is None:
+            setattr(sys, name, _Nowhere())
     parser = build_parser()
     args = parser.parse_args(argv)
     _check(parser, args)
@@ -168,21 +201,41 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("ignore")  # decoders' remarks on damaged tags; what matters is raised
     try:
-        return _one(args) if args.output is not None else _many(args)
+        status = _one(args) if args.output is not None else _many(args)
+        sys.stdout.flush()
+        return status
     except ColorizationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(f"error: {error}")
     except KeyboardInterrupt:
-        print(
-            "interrupted; add --skip-existing to go on." if args.out_dir else "interrupted.",
-            file=sys.stderr,
-        )
+        _fail("interrupted; add --skip-existing to go on." if args.out_dir else "interrupted.")
         return 130
     except MemoryError:
-        print("error: This photo does not fit the memory of this machine.", file=sys.stderr)
-        return 1
+        return _fail("error: This photo does not fit the memory of this machine.")
     except BrokenPipeError:  # who read our output has gone
-        return 1
+        return _give_up()
+    except OSError as error:  # of standard output: files are dealt with where they are written
+        _give_up()
+        return _fail(f"error: Standard output cannot be written: {error.strerror or error}.")
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes what is printed where there is nobody to read it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _fail(sentence: str) -> int:
+    with contextlib.suppress(OSError):
+        print(sentence, file=sys.stderr)
+    return 1
+
+
+def _give_up() -> int:
+    """Leave standard output alone: closing it at the end would fail again, with a traceback."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _open(args: argparse.Namespace) -> Colorizer:
@@ -198,34 +251,48 @@ def _open(args: argparse.Namespace) -> Colorizer:
     )
 
 
-def _one(args: argparse.Namespace) -> int:
-    from .errors import ImageError
-    from .folders import fit_target
-    from .hints import Hints, parse_hint
-    from .images import (
-        FORMATS,
-        MAX_FILE_BYTES,
-        MAX_PIXELS,
-        check_writable,
-        decode_photo,
-        encode_image,
-        read_photo,
-        write_image,
+def _settings(args: argparse.Namespace) -> Settings:
+    from .images import MAX_PIXELS
+    from .results import Settings
+
+    return Settings(
+        max_pixels=args.max_pixels or MAX_PIXELS,
+        page=args.page,
+        tolerant=args.tolerant,
+        quality=args.quality,
+        metadata=not args.no_metadata,
+        provenance=args.provenance,
+        in_place=args.in_place,
     )
 
-    max_pixels = args.max_pixels or MAX_PIXELS
-    to_stdout = args.output == _STANDARD
-    if not to_stdout:
-        check_writable(args.output)
-    typed = Hints([parse_hint(text) for text in args.hint])
+
+def _standard_input(limit: int) -> bytes:
+    from .errors import ImageError
+
+    if sys.stdin is None:
+        raise ImageError("Standard input is closed; give the name of a file.")
+    try:
+        return sys.stdin.buffer.read(limit)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"Standard input cannot be read: {reason}.") from None
+
+
+def _one(args: argparse.Namespace) -> int:
+    from .errors import ImageError
+    from .hints import Hints, parse_hint
+    from .results import encoded, finish
+
+    settings, to_stdout = _settings(args), args.output == _STANDARD
+    if to_stdout and isinstance(sys.stdout, _Nowhere):
+        raise ImageError("Standard output is closed; give the name of a file by -o.")
     (source,) = args.photos
-    if source == _STANDARD:
-        data = sys.stdin.buffer.read(MAX_FILE_BYTES)
-        photo = decode_photo(data, name="standard input", max_pixels=max_pixels)
-    elif Path(source).is_dir():
-        raise ImageError(f"{source} is a folder; use --out-dir for its pictures.")
-    else:
-        photo = read_photo(source, max_pixels=max_pixels)
+    if not to_stdout:
+        others = (args.hints, args.layer, args.hint_image, args.hint_mask)
+        read = [name for name in (source, *others) if name and name != _STANDARD]
+        settings.check(args.output, read)
+    typed = Hints([parse_hint(text) for text in args.hint])
+    photo = _read(source, settings)
     height, width = photo.pixels.shape[:2]
     hints = _hints(args, photo) + typed
     hints.check(height, width)
@@ -235,16 +302,17 @@ def _one(args: argparse.Namespace) -> int:
         colored, report = colorizer.colorize_with_report(photo.pixels, hints)
     else:
         colored = colorizer.colorize(photo.pixels, hints)
-    target = Path("out" + (args.format or ".png")) if to_stdout else Path(args.output)
-    pixels, notes = fit_target(colored, target)
-    for note in (*photo.notes, *notes):
-        print(f"note: {source}: {note}", file=sys.stderr)
+    notes = [*photo.notes]
     if to_stdout:
-        kind = FORMATS[target.suffix.lower()]
-        sys.stdout.buffer.write(encode_image(pixels, kind, photo.metadata, quality=args.quality))
+        ending = args.format or ".png"
+        data = encoded(ending, colored, photo, hints, colorizer, settings, notes)
+        sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        write_image(target, pixels, photo.metadata, quality=args.quality)
+        target = Path(args.output)
+        finish(target, colored, photo, hints, colorizer, settings, notes)
+    for note in notes:
+        print(f"note: {source}: {note}", file=sys.stderr)
     out = sys.stderr if to_stdout else sys.stdout
     plural = "" if len(hints) == 1 else "s"
     print(f"{args.output}: {width}x{height}, {len(hints)} hint{plural}, {colorizer!r}", file=out)
@@ -255,26 +323,43 @@ def _one(args: argparse.Namespace) -> int:
     return 0
 
 
+def _read(source: str, settings: Settings) -> Photo:
+    from .errors import ImageError
+    from .images import MAX_FILE_BYTES, decode_photo
+    from .safe_files import read_limited
+
+    if source == _STANDARD:
+        data = _standard_input(MAX_FILE_BYTES)
+        return decode_photo(data, name="standard input", **settings.reading)
+    if Path(source).is_dir():
+        raise ImageError(f"{source} is a folder; use --out-dir for its pictures.")
+    data = read_limited(source, MAX_FILE_BYTES, "picture", ImageError, pipes=True)
+    return decode_photo(data, name=source, **settings.reading)
+
+
 def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     """Hints from the files named, for this photo."""
-    from .folders import fit_hints
     from .hints import Hints
+    from .hints.files import MAX_FILE_BYTES
+    from .hints.masks import painted
     from .images import MAX_PIXELS, read_image, to_rgb8
+    from .results import fit_hints
 
     height, width = photo.pixels.shape[:2]
+    most = args.max_pixels or MAX_PIXELS
     hints = Hints(image_size=(width, height))
     found = []
     if args.hint_image:
-        image, mask = (
-            to_rgb8(read_image(path, max_pixels=args.max_pixels or MAX_PIXELS))
-            for path in (args.hint_image, args.hint_mask)
-        )
+        image = to_rgb8(read_image(args.hint_image, max_pixels=most))
+        mask, notes = painted(read_image(args.hint_mask, max_pixels=most))
+        for note in notes:
+            print(f"note: {args.hint_mask}: {note}", file=sys.stderr)
         found.append(Hints.from_image(image, mask))
     if args.layer:
-        found.append(
-            Hints.from_layer(read_image(args.layer, max_pixels=args.max_pixels or MAX_PIXELS))
-        )
-    if args.hints:
+        found.append(Hints.from_layer(read_image(args.layer, max_pixels=most)))
+    if args.hints == _STANDARD:
+        found.append(Hints.from_json(_standard_input(MAX_FILE_BYTES)))
+    elif args.hints:
         found.append(Hints.load(args.hints))
     for some in found:
         if some.image_size not in (None, (width, height)):
@@ -291,33 +376,40 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
 def _many(args: argparse.Namespace) -> int:
     from .errors import HintError, ImageError
     from .folders import plan, run_jobs
-    from .images import MAX_PIXELS
 
     hints_dir = None if args.hints_dir is None else Path(args.hints_dir)
     if hints_dir is not None and not hints_dir.is_dir():
         raise HintError(f"There is no folder {hints_dir} of hint files.")
     out_dir = Path(args.out_dir)
-    jobs = plan(args.photos, out_dir, hints_dir=hints_dir, extension=args.format)
+    todo = plan(
+        args.photos,
+        out_dir,
+        hints_dir=hints_dir,
+        extension=args.format,
+        in_place=args.in_place,
+    )
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
+        if todo.jobs:
+            out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"The folder {out_dir} cannot be made: {error.strerror}.") from None
+    for note in todo.notes:
+        print(f"note: {note}", file=sys.stderr)
     colorizer = _open(args)
     start = time.monotonic()
-    outcome = run_jobs(
-        jobs,
-        colorizer,
-        max_pixels=args.max_pixels or MAX_PIXELS,
-        quality=args.quality,
-        skip_existing=args.skip_existing,
-    )
-    parts = [f"{outcome.done} of {len(jobs)} colorized, {outcome.hinted} with hints"]
+    outcome = run_jobs(todo.jobs, colorizer, _settings(args), skip_existing=args.skip_existing)
+    count = len(todo.jobs) + len(todo.refused)
+    parts = [f"{outcome.done} of {count} colorized, {outcome.hinted} with hints"]
     parts += [f"{outcome.skipped} were there already"] * bool(outcome.skipped)
     parts += [f"{len(outcome.failed)} failed"] * bool(outcome.failed)
+    parts += [f"{len(todo.refused)} left out"] * bool(todo.refused)
+    parts += [f"{todo.others} other files passed over"] * bool(todo.others)
     print(f"{out_dir}: {', '.join(parts)}, {time.monotonic() - start:.1f} s, {colorizer!r}")
     for path, _ in outcome.failed:
         print(f"failed: {path}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    for path, why in todo.refused:
+        print(f"left out: {path}: {why}", file=sys.stderr)
+    return 1 if outcome.failed or todo.refused else 0
 
 
 if __name__ == "__main__":

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TextIO
 
 from .errors import ColorizationError, HintError, ImageError
 from .hints import Hints
-from .images import (
-    FORMATS,
-    READABLE,
-    Photo,
-    check_writable,
-    fits_format,
-    read_photo,
-    to_rgb8,
-    write_image,
-)
+from .images import READABLE, Photo, read_photo
+from .images.headers import kind_of, raw_of
+from .progress import Bar
+from .results import Settings, finish, fit_hints, target_name
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
 
 HINT_SUFFIXES = (".hints.json", ".json")
-"""How a photo's hint file in ``--hints-dir`` is named: these, after the photo's own stem."""
+"""How a photo's hint file in ``--hints-dir`` is named: these, after the photo's name, with or
+without its own ending; in any case of letters."""
+
+# Pictures that no decoder here reads, but that a person may expect to be colorized.
+_PICTURES = (
+    ".jxl", ".psd", ".psb", ".exr", ".hdr", ".tga", ".pcx", ".ppm", ".pgm", ".pnm", ".svg", ".eps",
+    ".xcf", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srf", ".dng", ".raf", ".orf", ".rw2", ".pef",
+    ".srw", ".x3f", ".3fr", ".iiq", ".mos", ".kdc", ".dcr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,26 @@ class Job:
     source: Path
     target: Path
     hints: Path | None = None
+
+
+@dataclass
+class Plan:
+    """What is to be done, and what is left out.
+
+    Attributes
+    ----------
+    jobs : list of Job
+    refused : list of (Path, str)
+        Photos that cannot be done whatever comes, and why.
+    others : int
+        Files in the folders that are no pictures.
+    notes : list of str
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[tuple[Path, str]] = field(default_factory=list)
+    others: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -74,69 +92,144 @@ def plan(
     *,
     hints_dir: Path | None = None,
     extension: str | None = None,
-) -> list[Job]:
+    in_place: bool = False,
+) -> Plan:
     """Jobs for files and for the pictures in folders and the folders below them.
 
     A folder's pictures keep their places below it in `out_dir`, every picture its name;
-    `extension` (".png") replaces its own.
+    `extension` (".png") replaces its own. Linked folders are followed, each once.
 
     Raises
     ------
     ImageError
-        If a file or folder is not there, holds no picture, or two would be written to one place.
+        If a folder holds no picture.
     """
-    jobs: list[Job] = []
+    made = Plan()
+    hint_files = _HintFiles(hints_dir)
     for source in map(Path, sources):
         if _is(source.is_dir):
-            out_inside = source.resolve() in out_dir.resolve().parents
-            found = sorted(
-                path
-                for path in source.rglob("*")
-                if path.suffix.lower() in READABLE
-                and path.is_file()
-                and not path.name.startswith(".")
-                and not (out_inside and out_dir.resolve() in path.resolve().parents)
-            )
-            if not found:
+            pairs = [(p, p.relative_to(source)) for p in _pictures_in(source, out_dir, made)]
+            if not pairs and not made.refused:
                 raise ImageError(f"The folder {source} holds no picture ({', '.join(READABLE)}).")
-            pairs = [(path, path.relative_to(source)) for path in found]
         else:
             # A file that is missing fails alone, when its turn comes.
             pairs = [(source, Path(source.name))]
         for path, place in pairs:
-            suffix = extension or path.suffix
-            suffix = suffix if suffix.lower() in FORMATS else ".png"  # GIF is only read
-            jobs.append(
-                Job(path, out_dir / place.with_suffix(suffix), _hint_file(hints_dir, place))
-            )
+            target = out_dir / target_name(path, place, extension)
+            made.jobs.append(Job(path, target, hint_files.of(place)))
+    _refuse_clashes(made, in_place)
+    made.notes += hint_files.notes()
+    return made
+
+
+def _pictures_in(source: Path, out_dir: Path, made: Plan) -> list[Path]:
+    """Pictures in a folder and below, in order; what cannot be entered or read is told."""
+    out = out_dir.resolve()
+    out_inside = source.resolve() in out.parents
+    found: list[Path] = []
+
+    def unreadable(error: OSError) -> None:
+        made.refused.append((Path(error.filename), f"it cannot be entered: {error.strerror}"))
+
+    seen = {source.resolve()}
+    for folder, names, files in os.walk(source, onerror=unreadable, followlinks=True):
+        here = Path(folder)
+        names.sort()
+        for name in list(names):
+            inner = (here / name).resolve()
+            # A loop of links, or a folder that was entered by another name.
+            if name.startswith(".") or inner in seen or (out_inside and inner == out):
+                names.remove(name)
+            seen.add(inner)
+        for name in sorted(files):
+            path = here / name
+            if not name.startswith(".") and _is(path.is_file):
+                _sort_in(path, found, made)
+    return sorted(found)
+
+
+def _sort_in(path: Path, found: list[Path], made: Plan) -> None:
+    suffix = path.suffix.lower()
+    if suffix in READABLE:
+        found.append(path)
+        return
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        made.refused.append((path, f"it cannot be read: {error.strerror}"))
+        return
+    if kind_of(head) and not raw_of(head) and suffix not in _PICTURES:
+        found.append(path)
+    elif suffix in _PICTURES or raw_of(head):
+        made.refused.append((path, "pictures of this kind are not read; convert it first"))
+    else:
+        made.others += 1
+
+
+def _refuse_clashes(made: Plan, in_place: bool) -> None:
+    """Take out the photos that would be written over another's result, or over themselves."""
     taken: dict[Path, Path] = {}
-    for job in jobs:
+    kept = []
+    for job in made.jobs:
         try:
             target = job.target.resolve()
         except (OSError, RuntimeError):  # a loop of links; it fails when its turn comes
             target = job.target.absolute()
-        if target in taken:
-            raise ImageError(
-                f"{taken[target]} and {job.source} would both be written to {job.target}; colorize "
-                "them into different folders."
-            )
         same = _is(job.target.exists) and _is(lambda j=job: j.target.samefile(j.source))
-        if same or target == job.source.resolve():
-            raise ImageError(f"{job.source} would be written over itself; name another --out-dir.")
-        taken[target] = job.source
-    return jobs
+        if target in taken:
+            made.refused.append((
+                job.source,
+                f"it would be written to {job.target}, as {taken[target]} is; colorize it into "
+                "another folder",
+            ))  # fmt: skip
+        elif (same or target == job.source.resolve()) and not in_place:
+            made.refused.append((
+                job.source,
+                "it would be written over itself; name another --out-dir, or add --in-place",
+            ))  # fmt: skip
+        else:
+            taken[target] = job.source
+            kept.append(job)
+    made.jobs = kept
 
 
-def _hint_file(folder: Path | None, place: Path) -> Path | None:
-    if folder is None:
+class _HintFiles:
+    """The hint files of a folder, each used for a photo or named."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._files: dict[str, Path] = {}
+        self._used: dict[Path, int] = {}
+        if folder is not None:
+            for path in sorted(folder.rglob("*")):
+                if path.suffix.lower() == ".json" and _is(path.is_file):
+                    name = path.relative_to(folder).as_posix().lower()
+                    self._files.setdefault(name, path)
+
+    def of(self, place: Path) -> Path | None:
+        """The file for a photo: at its place in the tree first, else at the top."""
+        for stem in (place, Path(place.name)):
+            for name in (stem.with_suffix(""), stem):
+                for suffix in HINT_SUFFIXES:
+                    path = self._files.get((name.as_posix() + suffix).lower())
+                    if path is not None:
+                        self._used[path] = self._used.get(path, 0) + 1
+                        return path
         return None
-    # At its place in the tree first, then all in one folder.
-    for name in (place, Path(place.name)):
-        for suffix in HINT_SUFFIXES:
-            path = folder / name.with_suffix(suffix)
-            if _is(path.is_file):
-                return path
-    return None
+
+    def notes(self) -> list[str]:
+        """What a person should know of how they were used."""
+        notes = [
+            f"{path} was used for {count} photos of that name."
+            for path, count in self._used.items()
+            if count > 1
+        ]
+        left = [str(path) for path in self._files.values() if path not in self._used]
+        if left:
+            more = f" and {len(left) - 10} more" if len(left) > 10 else ""
+            notes.append(f"These hint files match no photo: {', '.join(left[:10])}{more}.")
+        return notes
 
 
 def _is(test: Callable[[], bool]) -> bool:
@@ -147,36 +240,11 @@ def _is(test: Callable[[], bool]) -> bool:
         return False
 
 
-def fit_hints(hints: Hints, width: int, height: int) -> Hints:
-    """Hints of the same picture at another size, brought to this one."""
-    if hints.image_size in (None, (width, height)):
-        return hints
-    return hints.scaled(width, height)
-
-
-def fit_target(pixels: NDArray[Any], target: Path) -> tuple[NDArray[Any], list[str]]:
-    """Pixels that the target's format can hold, and what had to be given up for it."""
-    kind = FORMATS[target.suffix.lower()]
-    if fits_format(kind, pixels) is None:
-        return pixels, []
-    fitting, lost = to_rgb8(pixels), []
-    if pixels.dtype != np.uint8:
-        lost.append("more than 8 bits a channel")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        with_alpha = np.dstack([fitting, to_rgb8(pixels[..., 3])[..., 0]])
-        if fits_format(kind, with_alpha) is None:
-            fitting = with_alpha
-        else:
-            lost.append("alpha")
-    return fitting, [f"{kind} cannot hold {' or '.join(lost)}; written without."]
-
-
 def run_jobs(
     jobs: Sequence[Job],
     colorizer: Colorizer,
+    settings: Settings,
     *,
-    max_pixels: int,
-    quality: int | None = None,
     skip_existing: bool = False,
     stream: TextIO | None = None,
 ) -> Outcome:
@@ -188,10 +256,7 @@ def run_jobs(
     ----------
     jobs : sequence of Job
     colorizer : Colorizer
-    max_pixels : int
-        See `runtime.images.read_photo`.
-    quality : int, optional
-        See `runtime.images.encode_image`.
+    settings : Settings
     skip_existing : bool
         Leave out what an earlier run has written.
     stream : text stream, optional
@@ -199,23 +264,21 @@ def run_jobs(
     """
     stream = sys.stderr if stream is None else stream
     outcome = Outcome()
-    bar = _Bar(len(jobs), stream)
+    bar = Bar(len(jobs), stream)
     waiting = [job for job in jobs if not (skip_existing and job.target.exists())]
     outcome.skipped = len(jobs) - len(waiting)
     bar.advance(outcome.skipped)
-    for job, reading in _read_ahead(waiting, max_pixels):
+    for job, reading in _read_ahead(waiting, settings):
         bar.show(job.source.name)
         try:
             photo, hints = reading.result()
-            for note in photo.notes:
-                bar.write(f"note: {job.source}: {note}")
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            check_writable(job.target)
+            settings.check(job.target, [job.source, *([job.hints] if job.hints else [])])
             colored = colorizer.colorize(photo.pixels, hints)
-            pixels, notes = fit_target(colored, job.target)
+            notes = [*photo.notes]
+            finish(job.target, colored, photo, hints, colorizer, settings, notes)
             for note in notes:
                 bar.write(f"note: {job.source}: {note}")
-            write_image(job.target, pixels, photo.metadata, quality=quality)
             outcome.done += 1
             outcome.hinted += len(hints) > 0
         except ColorizationError as error:
@@ -230,10 +293,10 @@ def run_jobs(
 
 
 def _read_ahead(
-    jobs: Sequence[Job], max_pixels: int
+    jobs: Sequence[Job], settings: Settings
 ) -> Iterator[tuple[Job, Future[tuple[Photo, Hints]]]]:
     def read(job: Job) -> tuple[Photo, Hints]:
-        photo = read_photo(job.source, max_pixels=max_pixels)
+        photo = read_photo(job.source, **settings.reading)
         height, width = photo.pixels.shape[:2]
         try:
             hints = Hints() if job.hints is None else Hints.load(job.hints)
@@ -247,6 +310,8 @@ def _read_ahead(
     with ThreadPoolExecutor(1, "hscaunet-read") as pool:
         ahead = [(job, pool.submit(read, job)) for job in jobs[:1]]
         for following in [*jobs[1:], None]:
+            if not ahead:
+                return
             job, reading = ahead.pop()
             reading.exception()  # wait: one photo ahead, not all of them
             if following is not None:
@@ -254,41 +319,3 @@ def _read_ahead(
             yield job, reading
             if following is None:
                 return
-
-
-class _Bar:
-    """A line of progress on a terminal; nothing elsewhere."""
-
-    def __init__(self, total: int, stream: TextIO) -> None:
-        self.total, self.stream, self.count, self.name = total, stream, 0, ""
-        self.live = total > 1 and stream.isatty()
-        self.started = time.monotonic()
-
-    def show(self, name: str) -> None:
-        self.name = name
-        if self.live:
-            width = shutil.get_terminal_size().columns
-            done = 24 * self.count // max(1, self.total)
-            seconds = time.monotonic() - self.started
-            rate = f"{seconds / self.count:.1f} s each  " if self.count else ""
-            line = f"[{'#' * done}{'.' * (24 - done)}] {self.count}/{self.total}  {rate}{name}"
-            self.stream.write("\r" + line[: width - 1].ljust(width - 1))
-            self.stream.flush()
-
-    def advance(self, count: int = 1) -> None:
-        self.count += count
-        self.show(self.name)
-
-    def write(self, text: str) -> None:
-        self._clear()
-        self.stream.write(text + "\n")
-        self.show(self.name)
-
-    def close(self) -> None:
-        self._clear()
-        self.stream.flush()
-
-    def _clear(self) -> None:
-        # Blanks, not an escape sequence: Windows consoles print those.
-        if self.live:
-            self.stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import ColorizationError, first_line
 
 
 def read_limited(
-    path: str | os.PathLike[str], limit: int, what: str, error: type[ColorizationError]
+    path: str | os.PathLike[str],
+    limit: int,
+    what: str,
+    error: type[ColorizationError],
+    *,
+    pipes: bool = False,
 ) -> bytes:
-    """Bytes of a regular file of at most `limit` bytes.
+    """Bytes of a regular file of at most `limit` bytes; with `pipes`, of a named pipe as well.
 
     Raises
     ------
@@ -26,13 +33,15 @@ def read_limited(
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise error(f"{path} cannot be read: it is a folder.")
-        if not stat.S_ISREG(status.st_mode):  # a pipe could keep us waiting, a device never end
-            raise error(f"{path} cannot be read: it is no regular file; use - for standard input.")
+        pipe = pipes and stat.S_ISFIFO(status.st_mode)
+        if not stat.S_ISREG(status.st_mode) and not pipe:
+            # A pipe could keep us waiting, a device never end.
+            raise error(f"{path} cannot be read: it is no regular file.")
         if status.st_size > limit:
             raise error(f"{path} is larger than any {what} ({limit} bytes).")
         with open(path, "rb") as file:
             # One more than there should be: Python makes room for all that is asked for.
-            data = file.read(status.st_size + 1)
+            data = file.read(limit + 1 if pipe else status.st_size + 1)
         if len(data) > limit:
             raise error(f"{path} is larger than any {what} ({limit} bytes).")
         return data
@@ -51,8 +60,46 @@ def check_folder(path: Path, error: type[ColorizationError]) -> None:
         raise error(f"The folder {path.parent} does not exist; make it first.")
 
 
+def check_target(
+    path: Path,
+    error: type[ColorizationError],
+    *,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    in_place: bool = False,
+) -> None:
+    """Raise `error` unless `path` may be written: the one place that decides.
+
+    Parameters
+    ----------
+    path : Path
+    error : type
+        Of the error.
+    inputs : iterable of path
+        Files that are read; `path` must be none of them, by another name or a link neither.
+    in_place : bool
+        Let it be one of them: that was asked for.
+    """
+    if path.is_dir():
+        raise error(f"{path} is a folder; name a file to write.")
+    check_folder(path, error)
+    if not path.exists():
+        return
+    if not os.access(path, os.W_OK):
+        raise error(f"{path} cannot be written: Permission denied.")
+    for source in () if in_place else inputs:
+        try:
+            same = path.samefile(source)
+        except (OSError, ValueError):  # there is no such input, which is said when it is read
+            continue
+        if same:
+            raise error(
+                f"{source} would be written over itself; name another file, or ask for it by "
+                "--in-place."
+            )
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` by way of a temporary file beside it.
+    """Write `data` to `path` by way of a temporary file beside it; into pipes and devices directly.
 
     Raises
     ------
@@ -62,6 +109,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     # Through a link, the file it points to is what is replaced.
     target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with open(target, "wb", buffering=0) as stream:
+            view = memoryview(data)
+            while view:
+                view = view[stream.write(view) or 0 :]
+        return
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     temporary = target.parent / f".hscaunet-{secrets.token_hex(8)}"
     # Opened here rather than by tempfile, which makes files private: the mode is the one that
     # open() gives, and asking for the umask instead would change it for other threads.

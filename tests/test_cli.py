@@ -13,6 +13,7 @@ from runtime import Colorizer, Hint, Hints, read_image, write_image
 from runtime.__main__ import main
 from runtime.folders import plan, run_jobs
 from runtime.images import decode_photo
+from runtime.results import Settings
 
 COFFEE, COFFEE_HINTS = str(EXAMPLES / "coffee-grey.jpg"), str(EXAMPLES / "coffee.hints.json")
 
@@ -244,7 +245,6 @@ def test_a_layer_is_hints_and_a_report_is_printed(tmp_path, tiny_onnx, capsys):
         ([COFFEE, "-o", "x.png", "--size", "7"], "size must be"),
         ([str(EXAMPLES), "-o", "x.png"], "use --out-dir"),
         ([COFFEE, "--out-dir", "y", "--hints-dir", "none"], "no folder none"),
-        ([COFFEE, COFFEE, "--out-dir", "y"], "both be written"),
         ([COFFEE, "--out-dir", str(EXAMPLES)], "over itself"),
         ([str(ROOT / "docs" / "none"), "--out-dir", str(ROOT / "setup.cfg")], "cannot be made"),
         ([str(ROOT / "runtime"), "--out-dir", "y"], "holds no picture"),
@@ -271,8 +271,8 @@ def test_progress_is_shown_on_a_terminal_only(folder, tiny_onnx):
 
     colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=64)
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        jobs = plan([str(folder / "in")], folder / f"out{shown}")
-        outcome = run_jobs(jobs, colorizer, max_pixels=10**6, stream=stream)
+        jobs = plan([str(folder / "in")], folder / f"out{shown}").jobs
+        outcome = run_jobs(jobs, colorizer, Settings(), stream=stream)
         assert (outcome.done, len(outcome.failed)) == (3, 1)
         assert ("[####" in stream.getvalue()) == shown
         assert "error: " in stream.getvalue()
@@ -280,12 +280,12 @@ def test_progress_is_shown_on_a_terminal_only(folder, tiny_onnx):
 
 def test_photos_and_results_may_lie_in_folders_around_each_other(folder):
     photos = folder / "in"
-    assert len(plan([str(photos)], folder)) == 4  # DIR lies above: nothing is left out
+    assert len(plan([str(photos)], folder).jobs) == 4  # DIR lies above: nothing is left out
     inside = photos / "colour"
     inside.mkdir()
     write_image(inside / "old.png", np.zeros((4, 4), np.uint8))
-    assert len(plan([str(photos)], inside)) == 4  # earlier results are no photos
-    hints = plan([str(photos)], folder / "x", hints_dir=folder / "hints")
+    assert len(plan([str(photos)], inside).jobs) == 4  # earlier results are no photos
+    hints = plan([str(photos)], folder / "x", hints_dir=folder / "hints").jobs
     found = {j.source.name: j.hints and j.hints.name for j in hints}
     assert found == {
         "a.png": "a.hints.json",
@@ -295,7 +295,7 @@ def test_photos_and_results_may_lie_in_folders_around_each_other(folder):
         "a.tif": "a.hints.json",
     }
     Hints([Hint(1, 1, "#000000")]).save(folder / "hints" / "sub" / "a.json")
-    nearer = plan([str(photos)], folder / "x", hints_dir=folder / "hints")[-1].hints
+    nearer = plan([str(photos)], folder / "x", hints_dir=folder / "hints").jobs[-1].hints
     assert nearer == folder / "hints" / "sub" / "a.json"
 
 
@@ -307,8 +307,8 @@ def test_whatever_happens_to_one_photo_the_others_go_on(folder, tiny_onnx, monke
         "colorize",
         lambda image, hints: 1 / 0 if image.dtype == np.uint16 else whole(image, hints),
     )
-    jobs = plan([str(folder / "in")], folder / "out")
-    outcome = run_jobs(jobs, colorizer, max_pixels=10**6, stream=io.StringIO())
+    jobs = plan([str(folder / "in")], folder / "out").jobs
+    outcome = run_jobs(jobs, colorizer, Settings(), stream=io.StringIO())
     assert (outcome.done, len(outcome.failed)) == (2, 2)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..color import bytes_of, lab_from_rgb
 from ..errors import HintError, whole_number
+from .masks import painted
 from .shapes import Hint, Region, Shape, Stroke, cells_of
 
 AnyHint = Hint | Stroke | Region
@@ -142,8 +143,9 @@ class Hints(Sequence[AnyHint]):
         ----------
         image : ndarray, shape (H, W, 3), uint8, uint16 or float32
             RGB.
-        mask : ndarray, shape (H, W) or (H, W, 3), uint8
-            Counts where it is 255; a colour mask where all its channels are.
+        mask : ndarray, shape (H, W), or (H, W, C) with C of 2 to 4; uint8
+            Counts where it is 255; a colour mask where all its channels are. With alpha (C of 2 or
+            4), what is opaque and white counts, or what is opaque where nothing is white.
 
         Raises
         ------
@@ -153,7 +155,8 @@ class Hints(Sequence[AnyHint]):
         if not isinstance(mask, np.ndarray) or 0 in mask.shape:
             raise HintError("A hint mask must be a (H, W) uint8 array with pixels.")
         if mask.ndim == 3:
-            mask = mask.min(axis=2)
+            see_through = mask.shape[2] in (2, 4) and mask.dtype == np.uint8
+            mask = painted(mask)[0] if see_through else mask.min(axis=2)
         if mask.dtype != np.uint8 or mask.ndim != 2:
             raise HintError(f"A hint mask must be (H, W) uint8, not {mask.shape} {mask.dtype}.")
         return cls._of_pixels(image, mask == 255)

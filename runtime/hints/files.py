@@ -168,7 +168,7 @@ def save(hints: Hints, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Hints:
     """Read a hint file; see `Hints.load`."""
-    text = read_limited(path, MAX_FILE_BYTES, "hint file", HintError)
+    text = read_limited(path, MAX_FILE_BYTES, "hint file", HintError, pipes=True)
     try:
         return from_json(text)
     except HintError as error:

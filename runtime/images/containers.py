@@ -22,7 +22,7 @@ from . import exif as exif_data
 from . import tags
 from .curves import Space
 from .jpeg import read_segments, split_resources
-from .png import read_chunks
+from .png import mended, read_chunks
 from .signals import coding_of_avif, space_of_coding, space_of_png
 
 
@@ -148,11 +148,14 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
     behind the data and the pictures differ, the decoder still needed them.
     """
     made = []
-    for filler in (b"\x00", b"\x5a"):
-        image = _open("JPEG", data + 256 * filler + b"\xff\xd9")
-        image.load()
-        made.append(image)
-    if np.array_equal(np.asarray(made[0]), np.asarray(made[1])):
+    with contextlib.suppress(OSError):
+        for filler in (b"\x00", b"\x5a", b"\xa9\x13\x76"):
+            image = _open("JPEG", data + 512 * filler + b"\xff\xd9")
+            image.load()
+            made.append(image)
+    if len(made) == 3 and all(
+        np.array_equal(np.asarray(made[0]), np.asarray(other)) for other in made[1:]
+    ):
         notes.append("It lacks its end marker; all pixels are there.")
         return made[0]
     if not tolerant:
@@ -177,7 +180,11 @@ def read_png(
     _one_picture(beside.frames, "frames", notes, page, name)
     if beside.damaged:
         notes.append(f"Damaged, and left out: {', '.join(beside.damaged)}.")
-    image = _open("PNG", beside.picture)
+    picture = beside.picture
+    if tolerant and not beside.whole:
+        picture = mended(picture)
+        notes.append("It is cut short; what is missing is black.")
+    image = _open("PNG", picture)
     deep = data[24] == 16
     space = None
     if beside.icc is None:
@@ -187,21 +194,17 @@ def read_png(
             space = space_of_png(beside.gamma, beside.chromaticities)
 
     def load() -> Any:
-        if tolerant and not beside.whole:
-            notes.append("It is cut short; what is missing is black.")
-            return _png_by_opencv(beside.picture, data[25], name, whole=False)
-        if deep:
-            if not beside.whole:
-                raise ImageError(f"{name} is cut short; get the whole file.")
-            _open("PNG", beside.picture).verify()  # OpenCV does not look at every CRC
-            return _png_by_opencv(beside.picture, data[25], name, whole=True)
-        return _loaded(image, name)
+        if not deep:
+            return _loaded(image, name)
+        if not (beside.whole or tolerant):
+            raise ImageError(f"{name} is cut short; get the whole file, or add --tolerant.")
+        _open("PNG", picture).verify()  # OpenCV does not look at every CRC
+        return _png_by_opencv(picture, data[25], name)
 
-    by_array = deep or (tolerant and not beside.whole)
     return Found(
         image.size,
         load,
-        mode=_png_mode(beside.picture, data[25]) if by_array else "",
+        mode=_png_mode(picture, data[25]) if deep else "",
         icc=beside.icc,
         exif=beside.exif,
         xmp=beside.xmp,
@@ -220,14 +223,14 @@ def _png_mode(picture: bytes, color: int) -> str:
     return mode + "A" if color & 4 or b"tRNS" in picture[:2048] else mode
 
 
-def _png_by_opencv(picture: bytes, color: int, name: str, whole: bool) -> NDArray[Any]:
+def _png_by_opencv(picture: bytes, color: int, name: str) -> NDArray[Any]:
     """Channels as `_png_mode` says."""
     import cv2
 
     with _opencv_silent():
         pixels: Any = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ImageError(f"{name} is damaged{'' if whole else ' too early'} and cannot be decoded.")
+        raise ImageError(f"{name} is damaged and cannot be decoded.")
     mode = _png_mode(picture, color)
     if pixels.ndim == 2:
         pixels = pixels[..., None]

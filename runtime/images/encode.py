@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError, first_line, whole_number
-from ..safe_files import check_folder, write_atomically
+from ..safe_files import check_target, write_atomically
 from .carry import fit_metadata
 from .exif import PREFIX, with_resolution, without_orientation
 from .jpeg import extra_segments
@@ -29,14 +30,25 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise `ImageError` unless `write_image` could write here, before any work is done."""
+def check_writable(
+    path: str | os.PathLike[str],
+    *,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    in_place: bool = False,
+) -> None:
+    """Raise `ImageError` unless `write_image` may write here, before any work is done.
+
+    Parameters
+    ----------
+    path : path
+    inputs : iterable of path
+        Files that are read, which must not be written over unless that is asked for.
+    in_place : bool
+        It is asked for.
+    """
     _format_of(path)
-    path = Path(path)
     try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder; name a file to write.")
-        check_folder(path, ImageError)
+        check_target(Path(path), ImageError, inputs=inputs, in_place=in_place)
     except ImageError:
         raise
     except (OSError, ValueError) as error:

@@ -21,15 +21,19 @@ FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
     ".webp": "WEBP",
     ".avif": "AVIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
+    ".dib": "BMP",
 }
-"""What can be written, by file name extension; GIF can be read as well."""
+"""What can be written, by file name extension."""
 
-READABLE = (*FORMATS, ".gif")
+READABLE = (*FORMATS, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".avifs")
+"""What is read, by file name extension; files of other names are known by their first bytes."""
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,46 @@ def unpack(data: bytes) -> bytes:
     return out
 
 
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2))  # fmt: skip
+"""Of each pass of an interlaced PNG: first column and row, and steps across and down."""
+
+
+def mended(picture: bytes) -> bytes:
+    """A PNG that is cut short, with what is missing filled by zeros.
+
+    Raises
+    ------
+    ValueError, struct.error
+        If it ends before its pixels begin.
+    """
+    wide, high, bits, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", picture, 16)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    size = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(wide - left) // across), -(-(high - top) // down)
+        if columns > 0 and rows > 0:
+            size += rows * (1 + (columns * channels * bits + 7) // 8)
+    head, packed = [], []
+    for name, at, end in _walk(picture):
+        if name == b"IDAT":
+            packed.append(picture[at + 8 : min(end - 4, len(picture))])
+        elif name != b"IEND" and end <= len(picture) and not packed:
+            head.append(picture[at:end])
+    if not packed:
+        raise ValueError("it ends before its pixels")
+    raw, machine = bytearray(), zlib.decompressobj()
+    stream = b"".join(packed)
+    for at in range(0, len(stream), 4096):  # as far as it can be unpacked
+        try:
+            raw += machine.decompress(stream[at : at + 4096], size - len(raw) or 1)
+        except zlib.error:
+            break
+    rest = zlib.compress(bytes(raw[:size]).ljust(size, b"\0"), 1)
+    return b"".join([SIGNATURE, *head, chunk(b"IDAT", rest), chunk(b"IEND", b"")])
+
+
 def keyword_of(body: bytes) -> str:
     """Name of a text."""
     return bytes(body[:79]).split(b"\0")[0].decode("latin-1")

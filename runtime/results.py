@@ -1,0 +1,162 @@
+"""Results as files: their names, what they can hold, and what is written beside the pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .hints import Hints
+from .images import (
+    FORMATS,
+    MAX_PIXELS,
+    READABLE,
+    Metadata,
+    Photo,
+    check_writable,
+    encode_image,
+    fits_format,
+    to_rgb8,
+    write_image,
+)
+from .images.headers import kind_of
+from .images.xmp import with_provenance
+
+if TYPE_CHECKING:
+    from .colorizer import Colorizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How photos are read and written.
+
+    Attributes
+    ----------
+    max_pixels, page, tolerant
+        See `runtime.images.decode_photo`.
+    quality : int or None
+        See `runtime.images.encode_image`.
+    metadata : bool
+        Whether to write what lies beside the pixels.
+    provenance : bool
+        Whether to say in XMP how the colours were made.
+    in_place : bool
+        Whether a photo may be written over itself.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    page: int | None = None
+    tolerant: bool = False
+    quality: int | None = None
+    metadata: bool = True
+    provenance: bool = False
+    in_place: bool = False
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `read_photo`."""
+        return {"max_pixels": self.max_pixels, "page": self.page, "tolerant": self.tolerant}
+
+    def check(self, target: str | Path, inputs: Iterable[str | Path]) -> None:
+        """Raise `ImageError` unless the target may be written."""
+        check_writable(target, inputs=inputs, in_place=self.in_place)
+
+
+def target_name(path: Path, place: Path, extension: str | None) -> Path:
+    """Place of a photo's result below the folder for all, with an ending that can be written."""
+    if extension is not None:
+        return place.with_suffix(extension)
+    if place.suffix.lower() in FORMATS:
+        return place
+    try:
+        with open(path, "rb") as file:
+            kind = kind_of(file.read(4096))
+    except (OSError, ValueError):
+        kind = None
+    endings = {"JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif", "BMP": ".bmp"}
+    ending = endings.get(kind or "", ".png")  # GIF, HEIC and JPEG 2000 are only read
+    known = place.suffix.lower() in READABLE
+    return place.with_suffix(ending) if known else place.with_name(place.name + ending)
+
+
+def fit_hints(hints: Hints, width: int, height: int) -> Hints:
+    """Hints of the same picture at another size, brought to this one."""
+    if hints.image_size in (None, (width, height)):
+        return hints
+    return hints.scaled(width, height)
+
+
+def fit_target(pixels: NDArray[Any], target: Path) -> tuple[NDArray[Any], list[str]]:
+    """Pixels that the target's format can hold, and what had to be given up for it."""
+    kind = FORMATS[target.suffix.lower()]
+    if fits_format(kind, pixels) is None:
+        return pixels, []
+    fitting, lost = to_rgb8(pixels), []
+    if pixels.dtype != np.uint8:
+        lost.append("more than 8 bits a channel")
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        with_alpha = np.dstack([fitting, to_rgb8(pixels[..., 3])[..., 0]])
+        if fits_format(kind, with_alpha) is None:
+            fitting = with_alpha
+        else:
+            lost.append("alpha")
+    return fitting, [f"{kind} cannot hold {' or '.join(lost)}; written without."]
+
+
+def settled(
+    photo: Photo, hints: Hints, colorizer: Colorizer, settings: Settings
+) -> Metadata | None:
+    """Metadata to write beside a result."""
+    metadata = photo.metadata if settings.metadata else None
+    if settings.provenance:
+        from . import __version__
+
+        facts = {
+            "Software": f"hscaunet {__version__}",
+            "Model": colorizer.metadata.get("name", "unnamed"),
+            "ModelVersion": colorizer.metadata.get("hscaunet_version", "unknown"),
+            "WeightsSHA256": colorizer.metadata.get("weights_sha256", "unknown"),
+            "Hints": str(len(hints)),
+            "HintsSHA256": hashlib.sha256(hints.to_json().encode()).hexdigest(),
+        }
+        metadata = metadata or Metadata()
+        metadata = replace(metadata, xmp=with_provenance(metadata.xmp, facts))
+    return metadata
+
+
+def finish(
+    target: Path,
+    colored: NDArray[Any],
+    photo: Photo,
+    hints: Hints,
+    colorizer: Colorizer,
+    settings: Settings,
+    notes: list[str],
+) -> None:
+    """Write a result; what its format cannot hold is added to `notes`."""
+    pixels, lost = fit_target(colored, target)
+    notes += lost
+    metadata = settled(photo, hints, colorizer, settings)
+    write_image(target, pixels, metadata, quality=settings.quality, notes=notes)
+
+
+def encoded(
+    ending: str,
+    colored: NDArray[Any],
+    photo: Photo,
+    hints: Hints,
+    colorizer: Colorizer,
+    settings: Settings,
+    notes: list[str],
+) -> bytes:
+    """As `finish`, for a stream."""
+    pixels, lost = fit_target(colored, Path("out" + ending))
+    notes += lost
+    metadata = settled(photo, hints, colorizer, settings)
+    kind = FORMATS[ending.lower()]
+    return encode_image(pixels, kind, metadata, quality=settings.quality, notes=notes)
