@@ -163,10 +163,13 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
             f"{name} is cut short; get the whole file, or read what there is of it with --tolerant "
             "(tolerant=True in Python)."
         )
-    image = _open("JPEG", data + b"\xff\xd9")
-    image.load()
-    notes.append("It is cut short; what is missing is grey.")
-    return image
+    for ending in (b"\xff\xd9", 512 * b"\xff\xd9", 512 * b"\x00" + b"\xff\xd9"):
+        with contextlib.suppress(OSError):
+            image = _open("JPEG", data + ending)
+            image.load()
+            notes.append("It is cut short; what is missing is grey.")
+            return image
+    raise ImageError(f"{name} is damaged beyond what --tolerant can mend.")
 
 
 # PNG
