@@ -163,9 +163,10 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
             f"{name} is cut short; get the whole file, or read what there is of it with --tolerant "
             "(tolerant=True in Python)."
         )
-    for ending in (b"\xff\xd9", 512 * b"\xff\xd9", 512 * b"\x00" + b"\xff\xd9"):
-        with contextlib.suppress(OSError):
-            image = _open("JPEG", data + ending)
+    # As it is; or without a table or a scan's head (of a progressive one) that is cut itself.
+    for end in (len(data), data.rfind(b"\xff\xc4"), data.rfind(b"\xff\xda")):
+        with contextlib.suppress(OSError, SyntaxError):
+            image = _open("JPEG", data[: max(0, end)] + b"\xff\xd9")
             image.load()
             notes.append("It is cut short; what is missing is grey.")
             return image
