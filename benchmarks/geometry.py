@@ -129,7 +129,7 @@ def meet(
     else:
         scale = target / max(height, width)
         high, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    x = pack_input(picture.lightness(high, wide), *hints.rasterize(height, width, high, wide))
+    x = pack_input(picture.lightness(high, wide), *hints.rasterize((width, height), (wide, high)))
     if way == "padded to a square":
         whole = np.zeros((1, 4, target, target), np.float32)
         whole[0, 0] = np.pad(x[0, 0], ((0, target - high), (0, target - wide)), mode="edge")

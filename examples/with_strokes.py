@@ -11,11 +11,11 @@ photo = read_image(here / "chelsea-grey.jpg")
 height, width = photo.shape[:2]
 hints = Hints(
     [
-        Stroke([(120, 40), (230, 70), (245, 190)], "#a58a6c", width=15),  # fur
-        Stroke([(70, 190), (150, 250)], "#c8b090", width=15),
-        Stroke([(148, 98), (148, 116), (170, 126)], "#a3a860", width=9),  # eyes
-        Stroke([(324, 126), (322, 152)], "#a3a860", width=7),
-        Stroke([(252, 238), (268, 238)], "#b57a70", width=11),  # nose
+        Stroke([(120, 40), (230, 70), (245, 190)], "#a58a6c", size=15),  # fur
+        Stroke([(70, 190), (150, 250)], "#c8b090", size=15),
+        Stroke([(148, 98), (148, 116), (170, 126)], "#a3a860", size=9),  # eyes
+        Stroke([(324, 126), (322, 152)], "#a3a860", size=7),
+        Stroke([(252, 238), (268, 238)], "#b57a70", size=11),  # nose
         Region("#8f979c", [(395, 40), (450, 5), (450, 80), (400, 75)]),  # what lies behind
         Region("#a79a92", [(395, 200), (450, 190), (450, 290), (400, 290)]),
     ],

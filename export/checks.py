@@ -111,7 +111,7 @@ def draw(photo: NDArray[Any], hints: Hints, size: int = 256) -> dict[str, NDArra
     """
     height, width = photo.shape[:2]
     high, wide = network_size(height, width, size)
-    colors, mask = hints.draw(height, width, high, wide)
+    colors, mask = hints.draw((width, height), (wide, high))
     return {"photo": photo[None], "hint": colors[None], "mask": mask[None].astype(np.uint8)}
 
 

@@ -295,7 +295,7 @@ def _one(args: argparse.Namespace) -> int:
     photo = _read(source, settings)
     height, width = photo.pixels.shape[:2]
     hints = _hints(args, photo) + typed
-    hints.check(height, width)
+    hints.check((width, height))
     colorizer = _open(args)
     report = None
     if args.report:

@@ -301,7 +301,7 @@ def _read_ahead(
         try:
             hints = Hints() if job.hints is None else Hints.load(job.hints)
             hints = fit_hints(hints, width, height)
-            hints.check(height, width)
+            hints.check((width, height))
         except HintError as error:
             name = "" if str(job.hints) in str(error) else f"{job.hints}: "
             raise HintError(f"{name}{error}") from None

@@ -87,7 +87,7 @@ def hint_report(
     height, width : int
         Size of the image that the hints refer to.
     """
-    owner = hints.owners(height, width, *L.shape)
+    owner = hints.owners((width, height), L.shape[::-1])
     cells = owner >= 0
     if not len(hints):
         return HintReport(())

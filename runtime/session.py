@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from .errors import HintError, ImageError, whole_number
 from .fullsize.picture import Picture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
-from .hints.shapes import Hint
+from .hints.shapes import MAX_SHAPES, Hint, Shape
 from .suggest import suggest_colors
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Session:
         self._picture = self._view.picture
         self._state = _State(Hints(image_size=(self.width, self.height)), ())
         self._undone: list[_State] = []
-        self._done: list[_State] = []
+        self._done: deque[_State] = deque()
+        self._held = 0  # bytes of the hints in `_done`
         self._next = 0
         self._ab: tuple[_State, NDArray[np.float32]] | None = None
         self._photo: list[NDArray[np.float32]] | None = None
@@ -110,6 +112,11 @@ class Session:
         """
         with self._lock:
             one = self._checked(Hints([hint]))
+            if isinstance(one[0], Shape) and self._state.hints.shapes >= MAX_SHAPES:
+                raise HintError(
+                    f"A photo holds at most {MAX_SHAPES} strokes and regions; join some of them, "
+                    "or paint a layer (Hints.from_layer)."
+                )
             number, self._next = self._next, self._next + 1
             self._change(_State(self._state.hints + one, (*self._state.ids, number)))
             return number
@@ -172,6 +179,7 @@ class Session:
                 return False
             self._undone.append(self._state)
             self._state = self._done.pop()
+            self._held -= self._state.hints.nbytes
             return True
 
     def redo(self) -> bool:
@@ -180,6 +188,7 @@ class Session:
             if not self._undone:
                 return False
             self._done.append(self._state)
+            self._held += self._state.hints.nbytes
             self._state = self._undone.pop()
             return True
 
@@ -269,7 +278,7 @@ class Session:
         )
 
     def _checked(self, hints: Hints) -> Hints:
-        hints.check(self.height, self.width)
+        hints.check((self.width, self.height))
         return hints
 
     def _index(self, number: int) -> int:
@@ -280,9 +289,9 @@ class Session:
 
     def _change(self, state: _State) -> None:
         self._done.append(self._state)
-        held = sum(past.hints.nbytes for past in self._done)
-        while len(self._done) > _UNDO_STEPS or (len(self._done) > 1 and held > _UNDO_BYTES):
-            held -= self._done.pop(0).hints.nbytes
+        self._held += self._state.hints.nbytes
+        while len(self._done) > _UNDO_STEPS or (len(self._done) > 1 and self._held > _UNDO_BYTES):
+            self._held -= self._done.popleft().hints.nbytes
         self._undone.clear()
         self._state = state
 

@@ -57,7 +57,7 @@ def suggest_colors(
         RGB at the photo's lightness there. Fewer than `k` next to black and white, where no more
         can be told apart.
     """
-    rows, columns = np.nonzero(Hints([place]).rasterize(*image_size, *L.shape)[1])
+    rows, columns = np.nonzero(Hints([place]).rasterize(image_size[::-1], L.shape[::-1])[1])
     row, column = int(rows[0]), int(columns[0])
     light = L[row, column]
     chosen: list[NDArray[np.float32]] = []
@@ -103,7 +103,7 @@ def _varied(
     kept = [hints[::2], hints[1::2]] if len(hints) > 1 else []
     kept += [hints[:0]] if len(hints) else []
     if kept:
-        inputs = [pack_input(L, *some.rasterize(*image_size, *L.shape)) for some in kept]
+        inputs = [pack_input(L, *some.rasterize(image_size[::-1], L.shape[::-1])) for some in kept]
         yield from _in_pieces(run, inputs)[:, :, row, column]
 
 
@@ -135,7 +135,7 @@ def _tried(
     """A hue circle, in the order in which the network takes the colours up as a hint there."""
     angles = np.arange(_HUES) * (2 * np.pi / _HUES)
     circle = _CHROMA * np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    given, mask = hints.rasterize(*image_size, *L.shape)
+    given, mask = hints.rasterize(image_size[::-1], L.shape[::-1])
     mask[row, column] = True
     inputs = []
     for color in circle:

@@ -28,9 +28,14 @@ class View:
 
     def __init__(self, picture: Picture, size: int) -> None:
         self.picture = picture
+        self._drawn: tuple[Hints, NDArray[np.int64]] | None = (
+            None  # so that an edit draws itself only
+        )
         self.L = picture.lightness(*network_size(picture.height, picture.width, size))
 
     def input(self, hints: Hints) -> NDArray[np.float32]:
         """The photo with hints in its own pixels, (1, 4, h, w), as `runtime.layout` says."""
-        ab, mask = hints.rasterize(self.picture.height, self.picture.width, *self.L.shape)
-        return pack_input(self.L, ab, mask)
+        size = self.picture.width, self.picture.height
+        owner = hints.owners(size, self.L.shape[::-1], drawn=self._drawn)
+        self._drawn = hints, owner
+        return pack_input(self.L, *hints.paint(owner))

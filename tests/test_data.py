@@ -180,7 +180,7 @@ def test_training_draws_hints_where_the_runtime_does():
             torch.tensor([[size]]),
             torch.tensor([1]),
         )
-        _, drawn = Hints([Hint(x, y, "#ff0000", size)]).rasterize(48, 48, 48, 48)
+        _, drawn = Hints([Hint(x, y, "#ff0000", size)]).rasterize((48, 48), (48, 48))
         assert np.array_equal(mask[0, 0].numpy(), drawn), size
 
 

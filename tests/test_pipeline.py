@@ -48,7 +48,7 @@ HINTS = {
     "shapes": lambda h, w: Hints(
         [
             Region("#209030", [(0, 0), (w // 2, 0), (w // 2, h // 2)]),
-            Stroke([(1, h // 2), (w - 2, h // 2)], "#806020", width=4),
+            Stroke([(1, h // 2), (w - 2, h // 2)], "#806020", size=4),
         ]
     ),
 }
@@ -158,8 +158,8 @@ def test_a_pipeline_that_differs_is_not_written(pipeline, tiny_checkpoint):
 
 def test_hints_are_drawn_as_they_are_rasterized():
     hints = HINTS["shapes"](60, 90)
-    rgb, mask = hints.draw(60, 90, 64, 96)
-    ab, other = hints.rasterize(60, 90, 64, 96)
+    rgb, mask = hints.draw((90, 60), (96, 64))
+    ab, other = hints.rasterize((90, 60), (96, 64))
     assert np.array_equal(mask, other)
     assert rgb.dtype == np.uint8
     assert not rgb[~mask].any()
@@ -168,4 +168,4 @@ def test_hints_are_drawn_as_they_are_rasterized():
 
     assert np.allclose(lab_from_rgb(rgb)[mask][:, 1:], ab[mask], atol=1e-4)
     with pytest.raises(HintError):
-        Hints([Hint(100, 1, "#000000")]).draw(60, 90, 64, 96)
+        Hints([Hint(100, 1, "#000000")]).draw((90, 60), (96, 64))

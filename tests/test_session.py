@@ -243,7 +243,7 @@ def test_the_report_says_how_well_each_hint_survived(tiny, photo):
         [Hint(20, 20, "#c04030", 9), Hint(100, 80, "#3040c0", 9), Hint(20, 20, "#777777")]
     )
     L = np.full((48, 64), 50, np.float32)
-    ab, _ = hints.rasterize(120, 160, 48, 64)
+    ab, _ = hints.rasterize((160, 120), (64, 48))
     exact = hint_report(L, np.moveaxis(ab, -1, 0).copy(), hints, 120, 160)
     assert max(exact.differences) < 0.5
     off = np.moveaxis(ab, -1, 0).copy()

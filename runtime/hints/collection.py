@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Union, overload
+from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from .masks import painted
 from .shapes import Hint, Region, Shape, Stroke, cells_of
 
 AnyHint = Hint | Stroke | Region
+
+HintsLike = Union["Hints", str, "os.PathLike[str]", Iterable[Any], AnyHint, dict[str, Any], None]
+"""What `Hints.coerce` takes."""
 
 MAX_PIXEL_HINTS = 1_000_000
 """Most hints that a picture or layer is made into; see `Hints.from_layer`."""
@@ -76,7 +81,9 @@ class Hints(Sequence[AnyHint]):
 
     Parameters
     ----------
-    hints : iterable of Hint, Stroke or Region
+    hints : iterable
+        Of Hint, Stroke or Region; of (x, y, color) or (x, y, color, size); of dicts as in a hint
+        file. One of these alone is a list of one.
     image_size : tuple of int, optional
         (width, height) of the image that they belong to, if known. A `Colorizer` refuses hints of
         an image of another size.
@@ -90,15 +97,7 @@ class Hints(Sequence[AnyHint]):
     def __init__(
         self, hints: Iterable[AnyHint] = (), *, image_size: tuple[int, int] | None = None
     ) -> None:
-        if isinstance(hints, (Hint, Shape)) or not isinstance(hints, Iterable):
-            raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
-        items = list(hints)
-        for item in items:
-            if not isinstance(item, (Hint, Shape)):
-                raise HintError(
-                    f"Hints are made of Hint, Stroke and Region objects, not of "
-                    f"{type(item).__name__}."
-                )
+        items = [_as_hint(item) for item in _as_list(hints)]
         # A shape has size 0 in the arrays, which no hint has.
         places = [(h.x, h.y, h.size if isinstance(h, Hint) else 0) for h in items]
         self._set(
@@ -114,8 +113,11 @@ class Hints(Sequence[AnyHint]):
         colors: NDArray[np.uint8],
         shapes: dict[int, Shape],
         image_size: tuple[int, int] | None,
+        held: int | None = None,
     ) -> None:
         self._places, self._colors, self._shapes = places, colors, shapes
+        self._before: weakref.ref[Hints] | None = None  # the first of these: see `owners`
+        self._shape_bytes = sum(map(_bytes_of_shape, shapes.values())) if held is None else held
         self.image_size = None if image_size is None else _size(image_size)
 
     @classmethod
@@ -125,14 +127,23 @@ class Hints(Sequence[AnyHint]):
         colors: NDArray[np.uint8],
         shapes: dict[int, Shape],
         image_size: tuple[int, int] | None,
+        held: int | None = None,
     ) -> Hints:
         self = cls.__new__(cls)
-        self._set(places, colors, shapes, image_size)
+        self._set(places, colors, shapes, image_size, held)
         return self
 
     @classmethod
-    def coerce(cls, hints: Hints | Iterable[AnyHint] | None) -> Hints:
-        """`hints` itself if it is a `Hints`, else one made of it; None is no hints."""
+    def coerce(cls, hints: HintsLike, size: tuple[int, int] | None = None) -> Hints:
+        """`hints` itself if it is a `Hints`, else one made of it; None is no hints.
+
+        The path of a hint file is read, and scaled if it belongs to the image at another size
+        than `size`, (width, height).
+        """
+        if isinstance(hints, str | os.PathLike):
+            hints = cls.load(hints)
+            if size is not None and hints.image_size not in (None, size):
+                hints = hints.scaled(*size)
         return hints if isinstance(hints, Hints) else cls(() if hints is None else hints)
 
     @classmethod
@@ -216,7 +227,7 @@ class Hints(Sequence[AnyHint]):
         except (TypeError, ValueError):
             raise HintError(f"Places are a list of (x, y) pairs, not {places!r:.60}.") from None
         hints = [Hint(x, y, (0, 0, 0), size) for x, y in pairs]
-        cls(hints, image_size=(width, height)).check(height, width)
+        cls(hints, image_size=(width, height)).check((width, height))
         colored = []
         for hint in hints:
             left, right = cell_span(np.array(hint.x), hint.size, wide / width, wide)
@@ -282,12 +293,15 @@ class Hints(Sequence[AnyHint]):
         sizes = {self.image_size, later.image_size} - {None}
         if len(sizes) > 1:
             raise HintError("Hints of images of different sizes cannot be joined; scale one first.")
-        return self._of_arrays(
+        joined = self._of_arrays(
             np.concatenate([self._places, later._places]),
             np.concatenate([self._colors, later._colors]),
             self._shapes | {len(self) + i: shape for i, shape in later._shapes.items()},
             sizes.pop() if sizes else None,
+            self._shape_bytes + later._shape_bytes,
         )
+        joined._before = weakref.ref(self)
+        return joined
 
     def without(self, index: int) -> Hints:
         """These hints but for one."""
@@ -304,12 +318,13 @@ class Hints(Sequence[AnyHint]):
 
     @property
     def nbytes(self) -> int:
-        """About how much memory they hold."""
-        shapes = 0
-        for shape in self._shapes.values():
-            mask = getattr(shape, "mask", None)
-            shapes += 100 * len(getattr(shape, "points", None) or ()) if mask is None else mask.size
-        return self._places.nbytes + self._colors.nbytes + shapes
+        """About how much memory they hold; what they share with others counts in each."""
+        return self._places.nbytes + self._colors.nbytes + self._shape_bytes
+
+    @property
+    def shapes(self) -> int:
+        """How many of them are strokes and regions."""
+        return len(self._shapes)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -321,8 +336,17 @@ class Hints(Sequence[AnyHint]):
         """(n, 3): RGB of each hint."""
         return self._colors.copy()
 
-    def check(self, height: int, width: int) -> None:
-        """Raise `HintError` unless every hint lies inside an image of this size."""
+    def check(self, size: tuple[int, int] | int, width: int | None = None) -> None:
+        """Raise `HintError` unless every hint lies inside an image of this size.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Width and height.
+        width : int, optional
+            The spelling of before: ``check(height, width)``; it warns.
+        """
+        width, height = _size(_pair(size, width, "check"))
         if self.image_size not in (None, (width, height)):
             raise HintError(
                 "The hints belong to an image of {}x{}, but this one is {}x{}; "
@@ -340,17 +364,16 @@ class Hints(Sequence[AnyHint]):
                 f"Hint {outside[0]} at ({x}, {y}) lies outside the image of {width}x{height}."
             )
 
-    def rasterize(
-        self, height: int, width: int, cells_high: int, cells_wide: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Draw the hints at the network's size.
+    def rasterize(self, *sizes: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Draw the hints at the network's size: ``rasterize(size, cells)``.
 
         Parameters
         ----------
-        height, width : int
-            Size of the image that the hints refer to.
-        cells_high, cells_wide : int
-            Size to draw at. However small, a hint fills at least the cell that it lies in.
+        size : (int, int)
+            Width and height of the image that the hints refer to.
+        cells : (int, int)
+            Width and height to draw at. However small, a hint fills at least the cell that it lies
+            in. (Four numbers, ``height, width, cells_high, cells_wide``, as before, warn.)
 
         Returns
         -------
@@ -363,21 +386,22 @@ class Hints(Sequence[AnyHint]):
         HintError
             If a hint lies outside the image.
         """
-        owner = self.owners(height, width, cells_high, cells_wide)
+        return self.paint(self.owners(*sizes))
+
+    def paint(self, owner: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """ab and mask, as `rasterize` gives them, of what `owners` gave."""
         mask = owner >= 0
-        ab = np.zeros((cells_high, cells_wide, 2), np.float32)
+        ab = np.zeros((*owner.shape, 2), np.float32)
         if len(self):
             ab[mask] = lab_from_rgb(self._colors[None])[0, owner[mask], 1:]
         return ab, mask
 
-    def draw(
-        self, height: int, width: int, cells_high: int, cells_wide: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, *sizes: Any) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Draw the hints as a picture, for whole pipelines (``python -m export.onnx --pipeline``).
 
         Parameters
         ----------
-        height, width, cells_high, cells_wide : int
+        size, cells : (int, int)
             See `rasterize`.
 
         Returns
@@ -391,26 +415,50 @@ class Hints(Sequence[AnyHint]):
         HintError
             If a hint lies outside the image.
         """
-        owner = self.owners(height, width, cells_high, cells_wide)
+        owner = self.owners(*sizes)
         mask = owner >= 0
-        rgb = np.zeros((cells_high, cells_wide, 3), np.uint8)
+        rgb = np.zeros((*owner.shape, 3), np.uint8)
         rgb[mask] = self._colors[owner[mask]]
         return rgb, mask
 
     def owners(
-        self, height: int, width: int, cells_high: int, cells_wide: int
+        self, *sizes: Any, drawn: tuple[Hints, NDArray[np.int64]] | None = None
     ) -> NDArray[np.int64]:
         """Number of the hint that fills each cell, -1 where there is none; see `rasterize`.
+
+        Parameters
+        ----------
+        size, cells : (int, int)
+            See `rasterize`.
+        drawn : (Hints, ndarray), optional
+            Hints and what this gave for them at the same sizes. If these are those with others
+            added, only the others are drawn.
 
         Returns
         -------
         ndarray, shape (cells_high, cells_wide), int64
         """
-        self.check(height, width)
-        owner = np.full((cells_high, cells_wide), -1, np.int64)
-        if not len(self):
-            return owner
-        x, y, size = self._places.T
+        (width, height), (cells_wide, cells_high) = _two_pairs(sizes)
+        self.check((width, height))
+        start, owner = 0, np.full((cells_high, cells_wide), -1, np.int64)
+        if drawn is not None and self._before is not None and self._before() is drawn[0]:
+            start, owner = len(drawn[0]), drawn[1].copy()
+        self._draw_on(owner, start, width, height, cells_wide, cells_high)
+        return owner
+
+    def _draw_on(
+        self,
+        owner: NDArray[np.int64],
+        start: int,
+        width: int,
+        height: int,
+        cells_wide: int,
+        cells_high: int,
+    ) -> None:
+        """Draw the hints from number `start` on over what is drawn."""
+        x, y, size = self._places[start:].T
+        if not len(x):
+            return
         left, right = cell_span(x, size, cells_wide / width, cells_wide)
         top, bottom = cell_span(y, size, cells_high / height, cells_high)
         spans = np.stack([left, right, top, bottom], axis=1).astype(np.int64)
@@ -418,17 +466,17 @@ class Hints(Sequence[AnyHint]):
         # Neighbours in the list that fill one cell each are drawn together; numpy keeps the last
         # of repeated indices, which is the rule.
         edges = np.flatnonzero(np.diff(single)) + 1
-        for run in np.split(np.arange(len(self)), edges):
+        for run in np.split(np.arange(len(x)), edges):
             if single[run[0]]:
-                owner[spans[run, 2], spans[run, 0]] = run
+                owner[spans[run, 2], spans[run, 0]] = run + start
                 continue
             for i in run.tolist():
-                if i in self._shapes:
-                    owner[cells_of(self._shapes[i], height, width, cells_high, cells_wide)] = i
+                shape = self._shapes.get(i + start)
+                if shape is not None:
+                    owner[cells_of(shape, height, width, cells_high, cells_wide)] = i + start
                 else:
                     x0, x1, y0, y1 = spans[i]
-                    owner[y0:y1, x0:x1] = i
-        return owner
+                    owner[y0:y1, x0:x1] = i + start
 
     def scaled(self, width: int, height: int) -> Hints:
         """The same hints for the same picture at another size.
@@ -441,7 +489,7 @@ class Hints(Sequence[AnyHint]):
         if self.image_size is None:
             raise HintError("These hints do not know their image's size; set image_size.")
         width, height = _size((width, height))
-        self.check(*self.image_size[::-1])  # or something far outside would become huge
+        self.check(self.image_size)  # or something far outside would become huge
         fx, fy = width / self.image_size[0], height / self.image_size[1]
         shapes = {i: shape.scaled(fx, fy) for i, shape in self._shapes.items()}
         places = (self._places[:, :2] + 0.5) * (fx, fy)
@@ -494,6 +542,62 @@ class Hints(Sequence[AnyHint]):
         from .files import load
 
         return load(path)
+
+
+def _bytes_of_shape(shape: Shape) -> int:
+    """About how much memory a stroke or region holds."""
+    mask = getattr(shape, "mask", None)
+    return 100 * len(getattr(shape, "points", None) or ()) if mask is None else int(mask.size)
+
+
+def _as_list(hints: Any) -> list[Any]:
+    """A list of hints, or one hint alone, as a list."""
+    if isinstance(hints, (Hint, Shape, dict)):
+        return [hints]
+    if isinstance(hints, str) or not isinstance(hints, Iterable):
+        raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
+    items = list(hints)
+    # (x, y, color) alone: its first is a number, where that of a list of hints is a hint.
+    alone = isinstance(hints, tuple) and len(items) in (3, 4) and isinstance(items[0], int | float)
+    return [hints] if alone else items
+
+
+def _as_hint(item: Any) -> AnyHint:
+    if isinstance(item, (Hint, Shape)):
+        return item  # type: ignore[return-value]
+    if isinstance(item, dict):
+        from .files import hint_of_row
+
+        return hint_of_row(item)
+    if isinstance(item, tuple | list) and len(item) in (3, 4):
+        return Hint(*item)
+    raise HintError(
+        f"Hints are made of Hint, Stroke and Region objects, of (x, y, color) or of dicts, not of "
+        f"{type(item).__name__}."
+    )
+
+
+def _pair(size: Any, width: Any, call: str) -> tuple[Any, Any]:
+    """(width, height) of either spelling of a size."""
+    if width is None:
+        return size  # type: ignore[no-any-return]
+    warn(f"{call}(height, width) is {call}((width, height)) now.", DeprecationWarning, stacklevel=3)
+    return width, size
+
+
+def _two_pairs(sizes: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sizes of an image and of the cells to draw it at, of either spelling."""
+    if len(sizes) == 4:
+        warn(
+            "Sizes are pairs now: (width, height), (cells_wide, cells_high).",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        height, width, high, wide = sizes
+        sizes = (width, height), (wide, high)
+    if len(sizes) != 2:
+        raise HintError("Give two sizes: (width, height) of the image, and of the cells.")
+    return _size(sizes[0]), _size(sizes[1])
 
 
 def _thinned(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:

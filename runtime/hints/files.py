@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from ..errors import HintError, first_line
 from ..safe_files import read_limited, write_atomically
 from .collection import AnyHint, Hints
-from .shapes import Hint, Region, Stroke, whole
+from .shapes import MAX_SHAPES, Hint, Region, Stroke, whole
 
 FILE_FORMAT = "hscaunet-hints"
 FILE_VERSION = 2
 """Version 1 knew squares only; files without strokes and regions are still written as such."""
 
 MAX_FILE_BYTES = 64 << 20
-MAX_SHAPES = 2_000
-"""Most strokes and regions of one file, so that no file keeps a reader busy for minutes."""
-
 MAX_MASK_PIXELS = 250_000_000
 
 
@@ -29,7 +26,7 @@ def _row(hint: AnyHint) -> dict[str, Any]:
     if isinstance(hint, Hint):
         return {"x": hint.x, "y": hint.y, "color": hint.hex, "size": hint.size}
     if isinstance(hint, Stroke):
-        return {"stroke": hint.points, "width": hint.width, "color": hint.hex}
+        return {"stroke": hint.points, "width": hint.size, "color": hint.hex}
     if hint.points is not None:
         return {"polygon": hint.points, "color": hint.hex}
     assert hint.mask is not None
@@ -68,19 +65,18 @@ def _mask(row: Any) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     return np.repeat(inside, np.array(lengths)).reshape(height, width), (x, y)
 
 
-def _hint(row: Any) -> AnyHint:
+def hint_of_row(row: Any) -> AnyHint:
+    """A hint of one row of a hint file; or `HintError`."""
     kinds = [k for k in ("stroke", "polygon", "mask") if isinstance(row, dict) and k in row]
     if not isinstance(row, dict) or "color" not in row or len(kinds) > 1:
         raise HintError('it needs "color", and at most one of "stroke", "polygon", "mask".')
     color = row["color"]
-    if not isinstance(color, str):
-        raise HintError(f"its color must look like '#rrggbb', not {color!r:.60}.")
     if not kinds:
         if not {"x", "y"} <= row.keys():
             raise HintError('it lacks one of "x", "y".')
         return Hint(row["x"], row["y"], color, row.get("size", 1))
     if kinds == ["stroke"]:
-        return Stroke(row["stroke"], color, row.get("width", 1))
+        return Stroke(row["stroke"], color, row.get("size", row.get("width", 1)))
     if kinds == ["polygon"]:
         return Region(color, row["polygon"])
     mask, origin = _mask(row["mask"])
@@ -122,7 +118,7 @@ def from_json(text: str | bytes) -> Hints:
     shapes = pixels = 0
     for i, row in enumerate(rows):
         try:
-            hint = _hint(row)
+            hint = hint_of_row(row)
             if not isinstance(hint, Hint):
                 shapes += 1
                 pixels += (

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from warnings import warn
 
 import cv2
 import numpy as np
@@ -21,22 +22,29 @@ MAX_POINTS = 1 << 16
 
 _FAR = 1 << 31  # beyond any image
 
-_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_HEX = re.compile(r"#?[0-9a-fA-F]{6}")
+MAX_SHAPES = 20_000
+"""Most strokes and regions of one photo, so that no file keeps a reader busy for minutes."""
+
 Color = tuple[int, int, int]
 Cells = tuple[NDArray[Any], ...]
 """Rows and columns of cells, as `numpy.nonzero` gives them."""
 
 
 def parse_color(color: Any) -> Color:
-    """ "#rrggbb" or three whole numbers of 0..255 to a tuple, or `HintError`."""
+    """A colour as people write it to a tuple, or `HintError`.
+
+    "#rrggbb", "rrggbb", "#rgb", "#rrggbbff", a name of CSS, or three whole numbers of 0..255, a
+    fourth of which must be 255.
+    """
     if isinstance(color, str):
-        if not _HEX.fullmatch(color):
-            raise HintError(f"A hint's color must look like '#rrggbb', not {color!r:.60}.")
-        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+        return _parse_text(color.strip())
     try:
-        values = tuple(operator.index(v) for v in color)
-    except TypeError:
+        values = tuple(_as_index(v) for v in color)
+    except (TypeError, ValueError):
         values = ()
+    if len(values) == 4 and values[3] == 255:
+        values = values[:3]
     if len(values) != 3 or not all(0 <= v <= 255 for v in values):
         raise HintError(
             f"A hint's color must be '#rrggbb' or three whole numbers of 0 to 255, not "
@@ -45,13 +53,44 @@ def parse_color(color: Any) -> Color:
     return values
 
 
+def _parse_text(text: str) -> Color:
+    if _HEX.fullmatch(text):
+        text = text.removeprefix("#")
+        return int(text[:2], 16), int(text[2:4], 16), int(text[4:6], 16)
+    from PIL import ImageColor
+
+    try:
+        found = ImageColor.getrgb(text) if len(text) <= 60 else ()
+    except ValueError:
+        found = ()
+    if len(found) == 4 and found[3] == 255:
+        found = found[:3]
+    if len(found) != 3:
+        see_through = len(found) == 4
+        raise HintError(
+            f"A hint's color must be opaque, but {text!r:.60} is not."
+            if see_through
+            else f"A hint's color must look like '#rrggbb' or be a name such as 'red', not "
+            f"{text!r:.60}."
+        )
+    red, green, blue = found
+    return red, green, blue
+
+
+def _as_index(value: Any) -> int:
+    """A whole number of any kind, floats too; or TypeError."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return int(value)
+    return operator.index(value)
+
+
 def whole(value: Any, what: str) -> int:
     """`value` as an int if it is a whole number of any kind, or `HintError`."""
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
+        number = _as_index(value)
+    except (TypeError, ValueError):
         raise HintError(f"A hint's {what} must be a whole number, not {value!r:.60}.") from None
 
     # A number of thousands of digits cannot even be quoted.
@@ -91,8 +130,8 @@ class Hint(_Colored):
     x, y : int
         Pixel of the image the hint is used with, from its top left corner.
     color : str or tuple of int
-        "#rrggbb", or (r, g, b) of 0..255. Only its a and b of Lab count, not its lightness.
-        Kept as a tuple.
+        "#rrggbb", "#rgb", a name of CSS such as "red", or (r, g, b) of 0..255. Only its a and b of
+        Lab count, not its lightness. Kept as a tuple.
     size : int
         Side, in image pixels, of the square that it covers, centred on the pixel.
 
@@ -189,7 +228,7 @@ def _own_cell(
     return np.array([row]), np.array([column])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Stroke(Shape):
     """One colour along a line, as a brush leaves it.
 
@@ -199,8 +238,9 @@ class Stroke(Shape):
         (x, y) pixels that the stroke runs through; one alone is a dot. Kept as a tuple.
     color : str or tuple of int
         As for `Hint`.
-    width : int
-        In image pixels. However thin, the cells of the network that it fills hang together.
+    size : int
+        Its width in image pixels. However thin, the cells of the network that it fills hang
+        together. (`width`, the spelling of before, warns.)
 
     Raises
     ------
@@ -210,13 +250,29 @@ class Stroke(Shape):
 
     points: tuple[tuple[int, int], ...]
     color: Color | str
-    width: int = 1
+    size: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "points", _points(self.points, 1, "stroke"))
-        object.__setattr__(self, "color", parse_color(self.color))
-        object.__setattr__(self, "width", whole(self.width, "width"))
-        _extent(self.width, "width")
+    def __init__(
+        self,
+        points: Iterable[tuple[int, int]],
+        color: Color | str,
+        size: int = 1,
+        *,
+        width: int | None = None,
+    ) -> None:
+        if width is not None:
+            warn("A Stroke's width is called size, as a Hint's.", DeprecationWarning, stacklevel=2)
+            size = width
+        object.__setattr__(self, "points", _points(points, 1, "stroke"))
+        object.__setattr__(self, "color", parse_color(color))
+        object.__setattr__(self, "size", whole(size, "size"))
+        _extent(self.size, "size")
+
+    @property
+    def width(self) -> int:
+        """Its size, as it was called before."""
+        warn("A Stroke's width is called size, as a Hint's.", DeprecationWarning, stacklevel=2)
+        return self.size
 
     @property
     def anchor(self) -> tuple[int, int]:
@@ -234,8 +290,8 @@ class Stroke(Shape):
 
     def scaled(self, fx: float, fy: float) -> Stroke:
         """The same stroke in an image resized by these factors."""
-        width = max(1, round(self.width * (fx * fy) ** 0.5))
-        return replace(self, points=_scale(self.points, fx, fy), width=width)
+        size = max(1, round(self.size * (fx * fy) ** 0.5))
+        return replace(self, points=_scale(self.points, fx, fy), size=size)
 
     def cover(self, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
         """See `Shape.cover`: the cells that the line runs through, and those whose centre is at
@@ -247,7 +303,7 @@ class Stroke(Shape):
         fixed = np.rint(path * 256).astype(np.int32)[:, None]
         cv2.polylines(line, [fixed], False, 1, 1, cv2.LINE_8, shift=8)
         line[_own_cell(self.anchor, height, width, cells_high, cells_wide)] = 1
-        radius = self.width * (sx * sy) ** 0.5 / 2
+        radius = self.size * (sx * sy) ** 0.5 / 2
         if radius < 1:
             return np.nonzero(line)
         # Only the rectangle that the stroke can reach.
