@@ -20,11 +20,15 @@ _HOMES = {
     "HintReport": ".hint_report",
     "Metadata": ".images",
     "Photo": ".images",
+    "available_models": ".models.manifest",
+    "decode_photo": ".images",
+    "encode_image": ".images",
     "read_image": ".images",
     "read_photo": ".images",
     "write_image": ".images",
     **dict.fromkeys(
         (
+            "ArgumentError",
             "ArrayError",
             "BackendError",
             "ColorizationError",

@@ -343,7 +343,6 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     from .hints.files import MAX_FILE_BYTES
     from .hints.masks import painted
     from .images import MAX_PIXELS, read_image, to_rgb8
-    from .results import fit_hints
 
     height, width = photo.pixels.shape[:2]
     most = args.max_pixels or MAX_PIXELS
@@ -369,7 +368,7 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
                 ),
                 file=sys.stderr,
             )
-        hints += fit_hints(some, width, height)
+        hints += some.fitted(width, height)
     return hints
 
 

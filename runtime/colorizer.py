@@ -6,13 +6,15 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .engines import check_threads, engine_of_session, open_engine
 from .errors import (
+    ArgumentError,
     ArrayError,
     BackendError,
     HintError,
@@ -23,7 +25,8 @@ from .errors import (
 )
 from .fullsize.keep_hints import keep_hints
 from .fullsize.picture import Picture
-from .hints import AnyHint, Hints
+from .hints import Hints
+from .inputs import open_input
 from .layout import MULTIPLE, denormalize_ab, network_size, pack_input, unpack_output
 from .models.manifest import DEFAULT_MODEL, MODELS, find_model, read_manifest
 from .view import View
@@ -31,6 +34,8 @@ from .view import View
 if TYPE_CHECKING:
     from .engines import Engine
     from .hint_report import HintReport
+    from .hints.collection import HintsLike
+    from .images import Photo
     from .session import Session
 
 SIZE = 256
@@ -195,70 +200,100 @@ class Colorizer:
     def __repr__(self) -> str:
         return f"<Colorizer {self._name} on {self.backend} {self.device} {self.precision}>"
 
+    @overload
     def colorize(
         self,
         image: NDArray[Any],
-        hints: Hints | Iterable[AnyHint] | None = None,
+        hints: HintsLike = None,
         *,
         size: int | None = None,
-    ) -> NDArray[Any]:
-        """Colorize one photo.
+        order: str = "RGB",
+    ) -> NDArray[Any]: ...
+    @overload
+    def colorize(
+        self,
+        image: Photo | str | os.PathLike[str] | bytes | BinaryIO,
+        hints: HintsLike = None,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+    ) -> Photo: ...
+    @overload
+    def colorize(
+        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+    ) -> Any: ...
+    def colorize(
+        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+    ) -> Any:
+        """Colorize one photo; what comes back is of the kind that was given.
 
         Parameters
         ----------
-        image : ndarray, shape (H, W), or (H, W, C) with C of 1 to 4
-            Grey, grey with alpha, RGB, or RGB with alpha, of any size; uint8, uint16, or float32
-            of 0..1, all sRGB. Colour is reduced to its L. Memory-mapped and non-contiguous arrays
-            are read in tiles.
-        hints : Hints or iterable of Hint, Stroke or Region, optional
-            In pixels of `image`; where two meet in one cell of the network, the later wins.
+        image : ndarray, PIL.Image.Image, Photo, path, bytes or binary file
+            An array is (H, W), or (H, W, C) with C of 1 to 4: grey, grey with alpha, RGB, or RGB
+            with alpha, of any size; uint8, uint16, bool, or floats of 0..1, of either byte order,
+            all sRGB. Colour is reduced to its L. Memory-mapped and non-contiguous arrays are read
+            in tiles. Bytes are a picture file.
+        hints : optional
+            `Hints`, or an iterable of Hint, Stroke, Region, (x, y, color) or dict, or one of them
+            alone, in pixels of `image`; or the path of a hint file. Where two meet in one cell of
+            the network, the later wins.
         size : int, optional
             In place of the Colorizer's own.
+        order : {"RGB", "BGR"}
+            Of an array's channels, and of the result's.
 
         Returns
         -------
-        ndarray, shape (H, W, 3), or (H, W, 4) if `image` has alpha
-            RGB of the dtype of `image`; alpha is its own. Its L is that of `image` at full size
-            (but for colours clipped to sRGB); its ab come from the network, resampled.
+        ndarray, PIL.Image.Image or Photo
+            For an array (H, W, 3), or (H, W, 4) if `image` has alpha, of its dtype; for a Pillow
+            image one of RGB or RGBA; for all else a `Photo` with its metadata. Alpha is its own. L
+            is that of `image` at full size (but for colours clipped to sRGB); ab come from the
+            network, resampled.
 
         Raises
         ------
         ImageError
-            If `image` has another dtype or shape.
+            If `image` has another dtype or shape, or is a file that cannot be read.
         HintError
-            If a hint lies outside the image, or is not a `Hint`, `Stroke` or `Region`.
+            If a hint lies outside the image, or is none.
         """
-        view = self._view(image, size)
-        return view.picture.join(self._ab(view.input(Hints.coerce(hints)))[0])
+        opened = open_input(image, order)
+        view = self._view(opened.pixels, size)
+        ab = self._ab(view.input(self._hints(hints, view)))[0]
+        return opened.give_back(view.picture.join(ab))
+
+    @staticmethod
+    def _hints(hints: HintsLike, view: View) -> Hints:
+        return Hints.coerce(hints, (view.picture.width, view.picture.height))
 
     def colorize_with_report(
-        self,
-        image: NDArray[Any],
-        hints: Hints | Iterable[AnyHint] | None = None,
-        *,
-        size: int | None = None,
-    ) -> tuple[NDArray[Any], HintReport]:
+        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+    ) -> tuple[Any, HintReport]:
         """As `colorize`, with how well each hint's colour survived."""
         from .hint_report import hint_report
 
-        view, hints = self._view(image, size), Hints.coerce(hints)
+        opened = open_input(image, order)
+        view = self._view(opened.pixels, size)
+        hints = self._hints(hints, view)
         picture, ab = view.picture, self._ab(view.input(hints))[0]
         report = hint_report(view.L, ab, hints, picture.height, picture.width)
-        return picture.join(ab), report
+        return opened.give_back(picture.join(ab)), report
 
     def batch(
         self,
-        images: Sequence[NDArray[Any]],
-        hints: Sequence[Hints | Iterable[AnyHint] | None] | None = None,
+        images: Sequence[Any],
+        hints: Sequence[HintsLike] | None = None,
         *,
         size: int | None = None,
         at_once: int = 16,
-    ) -> list[NDArray[Any]]:
+        order: str = "RGB",
+    ) -> list[Any]:
         """Colorize several photos with one call of the engine for each shape that the network sees.
 
         Parameters
         ----------
-        images : sequence of ndarray
+        images : sequence
             See `colorize`; of any sizes and kinds.
         hints : sequence, optional
             Those of each photo in turn.
@@ -270,27 +305,29 @@ class Colorizer:
 
         Returns
         -------
-        list of ndarray
-            In the order of `images`.
+        list
+            In the order of `images`, each of the kind that was given.
 
         Raises
         ------
         ImageError, HintError
             As `colorize`, before any work is done; the message says which photo.
         """
-        at_once = whole_number(at_once, "at_once", 1, 1 << 16, BackendError)
+        at_once = whole_number(at_once, "at_once", 1, 1 << 16, ArgumentError)
         if not isinstance(images, Iterable) or not isinstance(hints, Iterable | None):
             raise ImageError("batch takes a list of images, and a list of the hints of each.")
         images = list(images)
         given = [None] * len(images) if hints is None else list(hints)
         if len(given) != len(images):
             raise HintError(f"There are {len(images)} images but hints for {len(given)}.")
-        pictures, inputs = [], []
+        pictures, inputs, backs = [], [], []
         for i, (image, its) in enumerate(zip(images, given, strict=True)):
             try:
-                view = self._view(image, size)
-                inputs.append(view.input(Hints.coerce(its)))
+                opened = open_input(image, order)
+                view = self._view(opened.pixels, size)
+                inputs.append(view.input(self._hints(its, view)))
                 pictures.append(view.picture)  # of its L no more is needed
+                backs.append(opened.give_back)
             except ValueError as error:
                 raise type(error)(f"Image {i} of the batch: {error}") from None
         shapes: dict[tuple[int, ...], list[int]] = {}
@@ -303,30 +340,45 @@ class Colorizer:
                 for i, ab in zip(
                     part, self._ab(np.concatenate([inputs[i] for i in part])), strict=True
                 ):
-                    results[i] = pictures[i].join(ab)
+                    results[i] = backs[i](pictures[i].join(ab))
         return results
 
-    def open(self, image: NDArray[Any], *, size: int | None = None) -> Session:
-        """Open a photo for editing its hints live; see `runtime.session.Session`."""
+    def open(self, image: Any, *, size: int | None = None, order: str = "RGB") -> Session:
+        """Open a photo, of any kind that `colorize` takes, for editing its hints live; see
+        `runtime.session.Session`."""
         from .session import Session
 
-        return Session(self, image, size=size)
+        return Session(self, image, size=size, order=order)
 
-    def warm_up(self, height: int = SIZE, width: int = SIZE) -> None:
+    def warm_up(self, size: tuple[int, int] = (SIZE, SIZE), width: int | None = None) -> None:
         """Run the network once, so that the first photo does not wait for what engines do late.
 
         Parameters
         ----------
-        height, width : int
-            Of the photos to come; the network runs at the size that it would see them at.
+        size : (int, int)
+            Width and height of the photos to come; the network runs at the size that it would see
+            them at.
+        width : int, optional
+            The spelling of before: ``warm_up(height, width)``; it warns.
 
         Raises
         ------
         BackendError
             If the engine fails, or returns NaN or infinity.
         """
+        if width is not None:
+            warn(
+                "warm_up(height, width) is warm_up((width, height)) now.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            size = width, size  # type: ignore[assignment]
+        try:
+            width, height = size
+        except (TypeError, ValueError):
+            raise ArgumentError(f"A size is (width, height), not {size!r:.60}.") from None
         height, width = (
-            whole_number(v, "The photo's side", 1, 1 << 31, BackendError) for v in (height, width)
+            whole_number(v, "The photo's side", 1, 1 << 31, ArgumentError) for v in (height, width)
         )
         high, wide = network_size(height, width, self.size)
         ramp = np.linspace(0, 100, high * wide, dtype=np.float32).reshape(high, wide)
@@ -432,7 +484,7 @@ class Colorizer:
 
 
 def _check_size(size: int) -> int:
-    return whole_number(size, "size", 32, LARGEST_SIZE, BackendError)
+    return whole_number(size, "size", 32, LARGEST_SIZE, ArgumentError)
 
 
 _reopened: dict[tuple[Any, ...], Colorizer] = {}

@@ -52,6 +52,10 @@ class BackendError(ColorizationError):
     """The engine or device that was asked for is not there, or it failed to run."""
 
 
+class ArgumentError(BackendError, ValueError):
+    """An argument has a value that it cannot have."""
+
+
 class HintError(ColorizationError, ValueError):
     """A hint lies outside the image, has a bad colour or size, or a hint file is malformed."""
 

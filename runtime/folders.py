@@ -15,7 +15,7 @@ from .hints import Hints
 from .images import READABLE, Photo, read_photo
 from .images.headers import kind_of, raw_of
 from .progress import Bar
-from .results import Settings, finish, fit_hints, target_name
+from .results import Settings, finish, target_name
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
@@ -300,7 +300,7 @@ def _read_ahead(
         height, width = photo.pixels.shape[:2]
         try:
             hints = Hints() if job.hints is None else Hints.load(job.hints)
-            hints = fit_hints(hints, width, height)
+            hints = hints.fitted(width, height)
             hints.check((width, height))
         except HintError as error:
             name = "" if str(job.hints) in str(error) else f"{job.hints}: "

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .hints import Hints
@@ -20,8 +19,7 @@ from .images import (
     Photo,
     check_writable,
     encode_image,
-    fits_format,
-    to_rgb8,
+    fit_pixels,
     write_image,
 )
 from .images.headers import kind_of
@@ -84,30 +82,6 @@ def target_name(path: Path, place: Path, extension: str | None) -> Path:
     return place.with_suffix(ending) if known else place.with_name(place.name + ending)
 
 
-def fit_hints(hints: Hints, width: int, height: int) -> Hints:
-    """Hints of the same picture at another size, brought to this one."""
-    if hints.image_size in (None, (width, height)):
-        return hints
-    return hints.scaled(width, height)
-
-
-def fit_target(pixels: NDArray[Any], target: Path) -> tuple[NDArray[Any], list[str]]:
-    """Pixels that the target's format can hold, and what had to be given up for it."""
-    kind = FORMATS[target.suffix.lower()]
-    if fits_format(kind, pixels) is None:
-        return pixels, []
-    fitting, lost = to_rgb8(pixels), []
-    if pixels.dtype != np.uint8:
-        lost.append("more than 8 bits a channel")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        with_alpha = np.dstack([fitting, to_rgb8(pixels[..., 3])[..., 0]])
-        if fits_format(kind, with_alpha) is None:
-            fitting = with_alpha
-        else:
-            lost.append("alpha")
-    return fitting, [f"{kind} cannot hold {' or '.join(lost)}; written without."]
-
-
 def settled(
     photo: Photo, hints: Hints, colorizer: Colorizer, settings: Settings
 ) -> Metadata | None:
@@ -139,7 +113,7 @@ def finish(
     notes: list[str],
 ) -> None:
     """Write a result; what its format cannot hold is added to `notes`."""
-    pixels, lost = fit_target(colored, target)
+    pixels, lost = fit_pixels(colored, FORMATS[target.suffix.lower()])
     notes += lost
     metadata = settled(photo, hints, colorizer, settings)
     write_image(target, pixels, metadata, quality=settings.quality, notes=notes)
@@ -155,7 +129,7 @@ def encoded(
     notes: list[str],
 ) -> bytes:
     """As `finish`, for a stream."""
-    pixels, lost = fit_target(colored, Path("out" + ending))
+    pixels, lost = fit_pixels(colored, FORMATS[ending.lower()])
     notes += lost
     metadata = settled(photo, hints, colorizer, settings)
     kind = FORMATS[ending.lower()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,9 @@ from .errors import HintError, ImageError, whole_number
 from .fullsize.picture import Picture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
+from .hints.collection import HintsLike
 from .hints.shapes import MAX_SHAPES, Hint, Shape
+from .inputs import open_input
 from .suggest import suggest_colors
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ class Session:
     Parameters
     ----------
     colorizer : Colorizer
-    image : ndarray
-        See `Colorizer.colorize`. It is read again by `render`: do not change it meanwhile.
+    image
+        See `Colorizer.colorize`. An array is read again by `render`: do not change it meanwhile.
     size : int, optional
         In place of the Colorizer's own.
+    order : {"RGB", "BGR"}
+        Of an array's channels; what `render` gives has the same, previews are RGB.
 
     Raises
     ------
@@ -58,10 +61,12 @@ class Session:
     """
 
     def __init__(
-        self, colorizer: Colorizer, image: NDArray[Any], *, size: int | None = None
+        self, colorizer: Colorizer, image: Any, *, size: int | None = None, order: str = "RGB"
     ) -> None:
         self._colorizer = colorizer
-        self._view = colorizer._view(image, size)
+        opened = open_input(image, order)
+        self._give_back = opened.give_back
+        self._view = colorizer._view(opened.pixels, size)
         self._picture = self._view.picture
         self._state = _State(Hints(image_size=(self.width, self.height)), ())
         self._undone: list[_State] = []
@@ -158,7 +163,7 @@ class Session:
             ids = tuple(self._state.ids)
             self._change(_State(self._state.hints.without(index), ids[:index] + ids[index + 1 :]))
 
-    def set_hints(self, hints: Hints | Iterable[AnyHint] | None) -> None:
+    def set_hints(self, hints: HintsLike) -> None:
         """Put these in the place of all hints; one step for `undo`.
 
         Raises
@@ -166,7 +171,7 @@ class Session:
         HintError
             If one lies outside the photo, or they belong to an image of another size.
         """
-        hints = Hints.coerce(hints)
+        hints = Hints.coerce(hints, (self.width, self.height))
         with self._lock:
             here = Hints(image_size=(self.width, self.height)) + self._checked(hints)
             first, self._next = self._next, self._next + len(hints)
@@ -200,10 +205,7 @@ class Session:
         HintError
             If there is no such file, it is damaged, or does not fit the photo.
         """
-        hints = Hints.load(path)
-        if hints.image_size not in (None, (self.width, self.height)):
-            hints = hints.scaled(self.width, self.height)
-        self.set_hints(hints)
+        self.set_hints(Hints.load(path).fitted(self.width, self.height))
 
     def save_hints(self, path: str | os.PathLike[str]) -> None:
         """Write the hints, with the photo's size, to a hint file."""
@@ -236,11 +238,11 @@ class Session:
                 self._shown = self._state, size, small.join(self._predicted())
             return self._shown[2].copy()
 
-    def render(self) -> NDArray[Any]:
+    def render(self) -> Any:
         """The colorized photo at full size; as `Colorizer.colorize` gives it."""
         with self._lock:
             ab = self._predicted()
-        return self._picture.join(ab)
+        return self._give_back(self._picture.join(ab))
 
     def report(self) -> HintReport:
         """How well each hint's colour survived."""

@@ -325,7 +325,7 @@ def test_warming_up_runs_the_network_at_the_size_of_the_photos(tiny_onnx, monkey
     seen = []
     run = colorizer._engine.run
     monkeypatch.setattr(colorizer._engine, "run", lambda x: (seen.append(x), run(x))[1])
-    colorizer.warm_up(3000, 4000)
+    colorizer.warm_up((4000, 3000))
     colorizer.colorize(np.zeros((300, 400), np.uint8))
     assert seen[0].shape == seen[1].shape
     assert seen[0][0, 3].any()
@@ -403,8 +403,8 @@ def test_every_size_suits_every_shape(tiny_onnx, size, shape):
 def test_wrong_calls_are_errors_of_ours(tiny_onnx):
     colorizer = Colorizer(tiny_onnx, backend="onnxruntime", size=np.int64(64))
     for call in (
-        lambda: colorizer.warm_up(0, 0),
-        lambda: colorizer.warm_up("a", 5),
+        lambda: colorizer.warm_up((0, 0)),
+        lambda: colorizer.warm_up(("a", 5)),
         lambda: colorizer.batch(None),
         lambda: colorizer.batch([np.zeros((4, 4), np.uint8)], 5),
         lambda: colorizer.predict([[1], [1, 2]]),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError, MissingDependencyError, ModelError, whole_number
+from ..errors import ArgumentError, BackendError, MissingDependencyError, ModelError, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def check_threads(threads: int | None) -> int | None:
     """`threads` if it is None or a number of threads, or `BackendError`."""
     if threads is None:
         return None
-    return whole_number(threads, "threads", 1, MAX_THREADS, BackendError)
+    return whole_number(threads, "threads", 1, MAX_THREADS, ArgumentError)
 
 
 def _has_cuda() -> bool:
@@ -168,7 +168,7 @@ def open_engine(
         If the file is not a model of this project.
     """
     if device not in DEVICES:
-        raise BackendError(f"There is no device {device!r}; choose one of {', '.join(DEVICES)}.")
+        raise ArgumentError(f"There is no device {device!r}; choose one of {', '.join(DEVICES)}.")
     threads = check_threads(threads)
     backend, more = _settle(model, backend, threads, session_options, cuda)
     choices = choose(device) if backend == "auto" else [(backend, "asked for")]
@@ -194,7 +194,7 @@ def _settle(
 ) -> tuple[str, dict[str, Any]]:
     """The engine that the arguments ask for, or "auto", and what only that one takes."""
     if not isinstance(backend, str) or (backend != "auto" and backend not in _ENGINES):
-        raise BackendError(
+        raise ArgumentError(
             f"There is no engine {backend!r}; choose one of auto, {', '.join(BACKENDS)}."
         )
     if is_engine(model):

@@ -142,8 +142,7 @@ class Hints(Sequence[AnyHint]):
         """
         if isinstance(hints, str | os.PathLike):
             hints = cls.load(hints)
-            if size is not None and hints.image_size not in (None, size):
-                hints = hints.scaled(*size)
+            hints = hints if size is None else hints.fitted(*size)
         return hints if isinstance(hints, Hints) else cls(() if hints is None else hints)
 
     @classmethod
@@ -498,6 +497,11 @@ class Hints(Sequence[AnyHint]):
         for i, shape in shapes.items():
             scaled[i, :2] = shape.anchor
         return self._of_arrays(scaled, self._colors, shapes, (width, height))
+
+    def fitted(self, width: int, height: int) -> Hints:
+        """These, scaled if they belong to the same picture at another size."""
+        same = self.image_size in (None, (width, height))
+        return self if same else self.scaled(width, height)
 
     def to_json(self) -> str:
         """Write the hints in the format of `docs/hints.md`."""

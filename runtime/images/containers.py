@@ -87,10 +87,10 @@ def _one_picture(frames: int, what: str, notes: list[str], page: int | None, nam
 
 def _loaded(image: Any, name: str) -> Any:
     image.load()
-    return _plain(image, name)
+    return plain(image, name)
 
 
-def _plain(image: Any, name: str) -> Any:
+def plain(image: Any, name: str) -> Any:
     """A Pillow image brought to one of L, LA, RGB, RGBA and CMYK, or an array of grey 16 bits."""
     if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         if image.mode in ("L", "RGB") and "transparency" in image.info:
@@ -125,7 +125,7 @@ def read_jpeg(
         try:
             return _loaded(image, name)
         except OSError:
-            return _plain(_mended_jpeg(data, name, notes, tolerant), name)
+            return plain(_mended_jpeg(data, name, notes, tolerant), name)
 
     return Found(
         image.size,

@@ -7,7 +7,7 @@ upright, and what the change makes untrue is patched.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ def decode_image(
 
 
 def read_photo(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | BinaryIO,
     *,
     max_pixels: int = MAX_PIXELS,
     page: int | None = None,
@@ -195,16 +195,44 @@ def read_photo(
 ) -> Photo:
     """Read a picture file with all that goes along; see `decode_photo`.
 
+    Parameters
+    ----------
+    path : path, bytes or binary file
+        Bytes are the file itself.
+    max_pixels, page, tolerant
+        See `decode_photo`.
+
     Raises
     ------
     ImageError
         If there is no such file, or as in `decode_photo`.
     """
-    data = read_limited(path, MAX_FILE_BYTES, "picture", ImageError)
-    return decode_photo(data, name=str(path), max_pixels=max_pixels, page=page, tolerant=tolerant)
+    name = "the image"
+    if isinstance(path, bytes | bytearray | memoryview):
+        data = bytes(path)
+    elif hasattr(path, "read"):
+        data = _read_open(path)
+    else:
+        data, name = read_limited(path, MAX_FILE_BYTES, "picture", ImageError), str(path)
+    return decode_photo(data, name=name, max_pixels=max_pixels, page=page, tolerant=tolerant)
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+def _read_open(file: Any) -> bytes:
+    """What is left of a binary file."""
+    try:
+        data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The image cannot be read: {first_line(error)}.") from None
+    if not isinstance(data, bytes):
+        raise ImageError("The file of the image must be open for bytes (mode 'rb').")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"The image is larger than any picture ({MAX_FILE_BYTES} bytes).")
+    return data
+
+
+def read_image(
+    path: str | os.PathLike[str] | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
     """Read the pixels of a picture file, upright and in sRGB; see `read_photo`.
 
     Returns

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ..safe_files import check_target, write_atomically
 from .carry import fit_metadata
 from .exif import PREFIX, with_resolution, without_orientation
 from .jpeg import extra_segments
-from .photo import FORMATS, Metadata
+from .photo import FORMATS, Metadata, to_rgb8
 
 _ALPHA = ("PNG", "WEBP", "AVIF", "TIFF")
 _DEEP = {"PNG": (np.uint16,), "TIFF": (np.uint16, np.float32)}
@@ -76,6 +76,32 @@ def fits_format(kind: str, image: NDArray[Any]) -> str | None:
     if image.ndim == 3 and image.shape[2] in (2, 4) and kind not in _ALPHA:
         return f"{kind} cannot hold alpha; write {', '.join(_ALPHA)}, or drop it first."
     return None
+
+
+def fit_pixels(pixels: NDArray[Any], kind: str) -> tuple[NDArray[Any], list[str]]:
+    """Pixels that a format can hold, and a sentence on what had to be given up for it."""
+    if fits_format(kind, pixels) is None:
+        return pixels, []
+    fitting, lost = to_rgb8(pixels), []
+    if pixels.dtype != np.uint8:
+        lost.append("more than 8 bits a channel")
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        with_alpha = np.dstack([fitting, to_rgb8(pixels[..., 3])[..., 0]])
+        if fits_format(kind, with_alpha) is None:
+            fitting = with_alpha
+        else:
+            lost.append("alpha")
+    return fitting, [f"{kind} cannot hold {' or '.join(lost)}; written without."]
+
+
+def format_named(name: Any) -> str:
+    """A value of `FORMATS` by its name or its ending: "JPEG", "jpg", ".jpg"; or `ImageError`."""
+    text = str(name).lower().lstrip(".")
+    found = FORMATS.get("." + text)
+    if found is None:
+        kinds = sorted(set(FORMATS.values()))
+        raise ImageError(f"There is no format {name!r:.60}; use one of {', '.join(kinds)}.")
+    return found
 
 
 def encode_image(
@@ -181,21 +207,24 @@ def _encode_plain(
 
 
 def write_image(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     image: NDArray[Any],
     metadata: Metadata | None = None,
     *,
     quality: int | None = None,
     notes: list[str] | None = None,
+    format: str | None = None,
 ) -> None:
     """Write a picture to a file whose extension says the format.
 
     Parameters
     ----------
-    path : path
-        An old file of that name survives a failure.
+    path : path or binary file
+        An old file of that name survives a failure. What is open already needs `format`.
     image, metadata, quality, notes
         See `encode_image`.
+    format : str, optional
+        Such as "PNG" or "jpg", in place of what the extension says.
 
     Raises
     ------
@@ -203,9 +232,19 @@ def write_image(
         If the array is no picture, the extension is unknown, its format cannot hold the array, or
         the file cannot be written.
     """
-    check_writable(path)
+    if not isinstance(path, str | os.PathLike) and hasattr(path, "write"):
+        kind = format_named(format if format is not None else "missing")
+        data = encode_image(image, kind, metadata, quality=quality, notes=notes)
+        try:
+            path.write(data)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"The picture cannot be written: {first_line(error)}.") from None
+        return
+    if format is None:
+        check_writable(path)
+    kind = _format_of(path) if format is None else format_named(format)
     try:
-        data = encode_image(image, _format_of(path), metadata, quality=quality, notes=notes)
+        data = encode_image(image, kind, metadata, quality=quality, notes=notes)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     try:

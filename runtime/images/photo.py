@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,50 @@ class Photo:
     pixels: NDArray[Any]
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
+
+    def save(
+        self,
+        path: str | os.PathLike[str] | BinaryIO,
+        format: str | None = None,
+        *,
+        quality: int | None = None,
+    ) -> list[str]:
+        """Write it to a file with its metadata; see `runtime.images.write_image`.
+
+        Returns
+        -------
+        list of str
+            What the format could not hold, in sentences: depth, alpha, metadata.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be written, or nothing says the format.
+        """
+        from .encode import fit_pixels, format_named, write_image
+
+        ending = format if format is not None else os.path.splitext(str(path))[1]
+        pixels, notes = fit_pixels(self.pixels, format_named(ending))
+        write_image(path, pixels, self.metadata, quality=quality, notes=notes, format=format)
+        return notes
+
+    def to_bytes(self, format: str = "PNG", *, quality: int | None = None) -> bytes:
+        """The same as a picture file's bytes."""
+        from .encode import encode_image, fit_pixels, format_named
+
+        kind = format_named(format)
+        return encode_image(fit_pixels(self.pixels, kind)[0], kind, self.metadata, quality=quality)
+
+    def to_pil(self) -> Any:
+        """A Pillow image of 8 bits a channel: L, LA, RGB or RGBA, with profile and resolution."""
+        from PIL import Image
+
+        made = Image.fromarray(np.ascontiguousarray(bytes_of(self.pixels)))
+        for name, value in (("icc_profile", self.metadata.icc), ("dpi", self.metadata.dpi),
+                            ("exif", self.metadata.exif), ("xmp", self.metadata.xmp)):  # fmt: skip
+            if value:
+                made.info[name] = value
+        return made
 
 
 def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:

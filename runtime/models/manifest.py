@@ -41,6 +41,11 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
+def available_models() -> list[str]:
+    """Names of the models that come with the project, the default first; see `Colorizer`."""
+    return sorted(read_manifest(MODELS), key=lambda name: (name != DEFAULT_MODEL, name))
+
+
 def find_model(name: str, folder: Path = MODELS) -> Path:
     """Path of a model that comes with the project, after checking its sha256.
 
