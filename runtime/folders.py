@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from .images import READABLE, Photo, read_photo
 from .images.headers import kind_of, raw_of
 from .progress import Bar
 from .results import Settings, finish, target_name
+from .walk import files_below
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
@@ -131,21 +131,10 @@ def _pictures_in(source: Path, out_dir: Path, made: Plan) -> list[Path]:
     def unreadable(error: OSError) -> None:
         made.refused.append((Path(error.filename), f"it cannot be entered: {error.strerror}"))
 
-    seen = {source.resolve()}
-    for folder, names, files in os.walk(source, onerror=unreadable, followlinks=True):
-        here = Path(folder)
-        names.sort()
-        for name in list(names):
-            inner = (here / name).resolve()
-            # A loop of links, or a folder that was entered by another name.
-            if name.startswith(".") or inner in seen or (out_inside and inner == out):
-                names.remove(name)
-            seen.add(inner)
-        for name in sorted(files):
-            path = here / name
-            if not name.startswith(".") and _is(path.is_file):
-                _sort_in(path, found, made)
-    return sorted(found)
+    for path in files_below(source, unreadable, skip=out if out_inside else None):
+        if _is(path.is_file):
+            _sort_in(path, found, made)
+    return found
 
 
 def _sort_in(path: Path, found: list[Path], made: Plan) -> None:

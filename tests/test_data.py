@@ -8,7 +8,13 @@ import torch
 from conftest import SHARED_PHOTOS, colorful
 
 from hscaunet.data.hints import dense_pixels, pack_input, paint_patches
-from hscaunet.data.photos import DataError, center_square, load_photos, source_of
+from hscaunet.data.photos import (
+    DataError,
+    center_square,
+    iterate_files,
+    load_photos,
+    source_of,
+)
 from hscaunet.evaluation.protocols import Protocol, parse_protocols
 from hscaunet.similarity import psnr, ssim
 from hscaunet.tensors import lab_from_rgb, rgb_from_lab
@@ -17,6 +23,7 @@ from hscaunet.training.block import PhotoBlock
 from hscaunet.training.everywhere import HintRecipe
 from hscaunet.training.losses import picture_losses, published_loss
 from runtime.hints import Hint, Hints
+from runtime.images import encode_image, write_image
 from runtime.layout import NEUTRAL
 from runtime.layout import pack_input as pack_arrays
 
@@ -322,3 +329,34 @@ def test_the_shared_photos_can_be_read():
         name for name, _ in load_photos([SHARED_PHOTOS / "photos-val.tar"], short_side=64, limit=20)
     ]
     assert len(names) >= 18
+
+
+def test_a_folder_and_its_tar_give_the_same_photos_names_and_order(tmp_path):
+    d = tmp_path / "d"
+    (d / "cats").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for i, place in enumerate(["z.png", "a_1.png", "cats/b.png", "m.JFIF"]):
+        picture = encode_image(colorful(20, 24, seed=i), "PNG" if "png" in place else "JPEG")
+        (d / place).write_bytes(picture)
+    names = {}
+    for mode, ending in (("w", "tar"), ("w:gz", "tar.gz")):
+        with tarfile.open(tmp_path / f"d.{ending}", mode) as tar:
+            for path in sorted(d.rglob("*"), reverse=True):  # not in the order of names
+                tar.add(path, path.relative_to(tmp_path).as_posix(), recursive=False)
+        names[ending] = list(iterate_files([tmp_path / f"d.{ending}"]))
+    wanted = list(iterate_files([d]))
+    assert [name for name, _ in wanted] == ["a_1.png", "cats/b.png", "m.JFIF", "z.png"]
+    assert names["tar"] == names["tar.gz"] == wanted
+    with tarfile.open(tmp_path / "flat.tar", "w") as tar:
+        for path in sorted(d.rglob("*")):
+            tar.add(path, "./" + path.relative_to(d).as_posix(), recursive=False)
+    assert list(iterate_files([tmp_path / "flat.tar"])) == wanted
+
+
+def test_linked_class_folders_are_read(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "data").mkdir()
+    write_image(tmp_path / "real" / "x.png", colorful(20, 24))
+    (tmp_path / "data" / "classA").symlink_to(tmp_path / "real")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    assert [name for name, _ in iterate_files([tmp_path / "data"])] == ["classA/x.png"]

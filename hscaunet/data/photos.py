@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import lzma
 import os
 import re
 import tarfile
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +24,7 @@ from tqdm import tqdm
 
 from runtime.errors import ColorizationError, ImageError
 from runtime.images import READABLE, decode_image
+from runtime.walk import files_below
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +52,9 @@ def iterate_files(sources: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[s
     """
     for source in map(Path, sources):
         if source.is_dir():
-            for path in sorted(source.rglob("*")):
+            for path in files_below(source, _unreadable):
                 if path.suffix.lower() in SUFFIXES and path.is_file():
-                    yield from _file(path, str(path.relative_to(source)))
+                    yield from _file(path, path.relative_to(source).as_posix())
         elif source.is_file() and source.suffix.lower() in SUFFIXES:
             yield from _file(source, source.name)
         elif source.is_file():
@@ -71,15 +75,64 @@ def _file(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
         log.warning("Left out: %s cannot be read: %s.", name, error.strerror)
 
 
+def _unreadable(error: OSError) -> None:
+    log.warning("Left out: the folder %s cannot be entered: %s.", error.filename, error.strerror)
+
+
 def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
+    """Pictures of a tar file, named and in order as those of the folder that it was made of."""
     try:
+        members = []
         for member in tar:
-            if Path(member.name).suffix.lower() in SUFFIXES and member.isfile():
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield member.name, file.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            members.append(member)
+    except _CUT_SHORT as error:
         log.warning("%s is cut short (%s); going on with what it holds.", source, error)
+    found = {_normal(m.name): m for m in members if m.isfile()}
+    names = [n for n in found if Path(n).suffix.lower() in SUFFIXES and not _hidden(n)]
+    tops = {n.partition("/")[0] if "/" in n else "" for n in names}
+    # "tar cf d.tar d" puts all in d/, where the folder d itself names its files without.
+    top = tops.pop() + "/" if len(tops) == 1 else ""
+    order = sorted(names, key=lambda n: Path(n.removeprefix(top)))
+    with _seekable(tar, source, [found[n] for n in order]) as plain:
+        for name in order:
+            try:
+                file = plain.extractfile(found[name])
+                if file is not None:
+                    yield name.removeprefix(top) if top != "/" else name, file.read()
+            except _CUT_SHORT:
+                log.warning("Left out: %s of %s is cut short.", name, source)
+
+
+_CUT_SHORT = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+def _normal(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+@contextmanager
+def _seekable(
+    tar: tarfile.TarFile, source: Path, wanted: list[tarfile.TarInfo]
+) -> Iterator[tarfile.TarFile]:
+    """The same tar file, unpacked for the time being if going back in it would be slow."""
+    offsets = [member.offset for member in wanted]
+    packed = not isinstance(tar.fileobj, io.BufferedReader)
+    if not packed or offsets == sorted(offsets):
+        yield tar
+        return
+    with tempfile.TemporaryFile() as file:
+        assert tar.fileobj is not None
+        tar.fileobj.seek(0)
+        with suppress(*_CUT_SHORT):
+            while block := tar.fileobj.read(1 << 20):
+                file.write(block)
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as plain:
+            yield plain
 
 
 def source_of(name: str) -> str:
