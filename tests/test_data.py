@@ -37,7 +37,7 @@ def test_grey_and_broken_photos_are_left_out_and_named(photo_folder, caplog):
         names = [name for name, _ in load_photos([photo_folder], short_side=64)]
     assert names == [f"a_{i:03}.png" for i in range(8)]
     assert "b_000.png is grey" in caplog.text
-    assert "b_001.jpg is not a picture" in caplog.text
+    assert "b_001.jpg is a damaged JPEG" in caplog.text
 
 
 def test_tar_files_read_like_folders_and_a_cut_one_as_far_as_it_goes(

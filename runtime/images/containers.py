@@ -21,7 +21,7 @@ from ..errors import ImageError, MissingDependencyError
 from . import exif as exif_data
 from . import tags
 from .curves import Space
-from .jpeg import read_segments, split_resources
+from .jpeg import has_all_scans, read_segments, split_resources
 from .png import mended, read_chunks
 from .signals import coding_of_avif, space_of_coding, space_of_png
 
@@ -153,8 +153,10 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
             image = _open("JPEG", data + 512 * filler + b"\xff\xd9")
             image.load()
             made.append(image)
-    if len(made) == 3 and all(
-        np.array_equal(np.asarray(made[0]), np.asarray(other)) for other in made[1:]
+    if (
+        has_all_scans(data)
+        and len(made) == 3
+        and all(np.array_equal(np.asarray(made[0]), np.asarray(other)) for other in made[1:])
     ):
         notes.append("It lacks its end marker; all pixels are there.")
         return made[0]
@@ -295,7 +297,8 @@ def read_tiff(
     found = Found(
         (chosen.imagewidth, chosen.imagelength),
         lambda: pages.read(chosen, notes, tolerant),
-        icc=beside.get(exif_data.ICC),
+        # Of Lab, whose own profile says nothing of the sRGB that it becomes.
+        icc=None if int(chosen.photometric) in (8, 9, 10) else beside.get(exif_data.ICC),
         exif=exif_data.of_tiff(data, chosen.offset, notes),
         xmp=beside.get(exif_data.XMP),
         iptc=beside.get(exif_data.IPTC) or photoshop,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError, first_line, whole_number
 from ..safe_files import check_target, write_atomically
 from .carry import fit_metadata
-from .exif import PREFIX, with_resolution, without_orientation
+from .exif import PREFIX, orientation_of, with_resolution, without_orientation
 from .jpeg import extra_segments
 from .photo import FORMATS, Metadata, to_rgb8
 
@@ -191,7 +191,8 @@ def _encode_plain(
         if metadata.dpi:  # which have no other place for it
             exif = PREFIX + with_resolution(exif and exif.removeprefix(PREFIX), metadata.dpi)
         options |= {"xmp": metadata.xmp} if metadata.xmp else {}
-        if exif and kind == "AVIF":  # Pillow makes anew what names an orientation
+        # Pillow makes anew what names an orientation, and has to if there is one to apply.
+        if exif and kind == "AVIF" and orientation_of(exif.removeprefix(PREFIX)) == 1:
             exif = PREFIX + without_orientation(exif.removeprefix(PREFIX))
     elif metadata.dpi and kind != "PNG":
         options["dpi"] = metadata.dpi

@@ -101,6 +101,44 @@ def read_segments(data: bytes) -> Segments:
     return found
 
 
+def has_all_scans(data: bytes) -> bool:
+    """Whether a JPEG's scans reach its last bit of every coefficient; true of baseline ones.
+
+    A progressive JPEG that ends between two scans looks whole to a decoder, but is blurred.
+    """
+    components: list[int] = []
+    missing: dict[tuple[int, int], int] = {}
+    for marker, body in _frames(data):
+        if marker == 0xC2 and len(body) >= 6:
+            components = list(body[6::3][: body[5]])
+            missing = {(c, k): 99 for c in components for k in range(64)}
+        elif marker == 0xDA and components and body:
+            count = body[0]
+            ids, (first, last, bits) = body[1 : 1 + 2 * count : 2], body[1 + 2 * count :][:3]
+            for component in ids:
+                for k in range(first, min(last, 63) + 1):
+                    missing[component, k] = bits & 15
+    return not any(missing.values())
+
+
+def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and payload of frame and scan headers, all through the file."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF) or 0xD0 <= data[at + 1] <= 0xD8:
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                return
+            continue
+        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+        if marker == 0xD9:
+            return
+        body = data[at + 4 : at + 2 + length]
+        if len(body) == length - 2:
+            yield marker, body
+        at += 2 + length
+
+
 def _count_pictures(index: bytes) -> int:
     """Number of pictures of an MP index (CIPA DC-007)."""
     from . import tags

@@ -92,10 +92,12 @@ def to_srgb(
         If more than 8 bits a channel would have to be converted by lookup tables, and imagecodecs
         is not installed.
     """
-    from PIL import ImageCms
+    from PIL import Image, ImageCms
 
     if not icc:
         return _without_cmyk(image, mode), None
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        image = Image.fromarray(np.ascontiguousarray(image), mode)
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         space = profile.profile.xcolor_space.strip()

@@ -289,14 +289,25 @@ def _linear_of_lab50(L: Any, a: Any, b: Any) -> NDArray[np.float32]:
 
 
 def pillow_reads(page: Any) -> bool:
-    """Whether Pillow reads a page as it is: 8 bits and less, in its usual colours."""
+    """Whether Pillow is asked for a page: 8 bits and less, packed or coloured in its ways."""
     bits = page.bitspersample
     most = max(bits) if isinstance(bits, tuple) else int(bits)
+    plain = int(page.photometric) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
+    if most == 8 and plain and _unpacks(page):
+        return False  # tifffile does, without libtiff's remarks on standard error
     return (
         most <= 8
         and int(page.sampleformat) == 1
         and int(page.photometric) not in (_CIELAB, _ICCLAB, _ITULAB)
         and not (int(page.photometric) == _CMYK and page.samplesperpixel > 4)
+    )
+
+
+def _unpacks(page: Any) -> bool:
+    """Whether tifffile unpacks a page."""
+    packing = int(page.compression)
+    return packing in (1, 8, 32946, 32773, 34925) or (
+        packing in (5, 50000) and find_spec("imagecodecs") is not None
     )
 
 
