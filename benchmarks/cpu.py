@@ -1,4 +1,4 @@
-"""Time and memory on this CPU: ``python benchmarks/cpu.py -o docs/cpu.json --plot docs/cpu.png``.
+"""Time and memory on this CPU: ``python benchmarks/cpu.py -o cpu.json --plot cpu.png``.
 
 All rows of one table are measured in one process, one after the other in turn, so that whatever
 else the machine does hits all of them alike; read the ratios. Memory and start are measured in

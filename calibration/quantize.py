@@ -68,7 +68,7 @@ def candidates(proto: onnx.ModelProto) -> dict[str, str]:
 
 
 def exclude(nodes: dict[str, str], patterns: Sequence[str]) -> dict[str, str]:
-    """Leave out those whose weight's name matches a pattern, such as ``up4.*``.
+    """Leave out those whose weight's name matches a pattern, such as ``unet.up1.*``.
 
     Raises
     ------

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from runtime.errors import ColorizationError
 
 
+_OURS = ("runtime", "hscaunet", "export", "calibration")
+
+
 def run_command(work: Callable[[], None], extra: str) -> int:
     """Do a command's work; print an error as one sentence.
 
@@ -28,6 +31,8 @@ def run_command(work: Callable[[], None], extra: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
+        if (error.name or "").partition(".")[0] in _OURS:
+            raise  # a mistake of this project, not a package that is not installed
         # No extra but these brings ONNX Runtime, whose two flavours break each other.
         how = "cpu]' or 'hscaunet[gpu" if error.name == "onnxruntime" else extra
         print(f"error: {error.name} is missing; pip install 'hscaunet[{how}]'.", file=sys.stderr)
