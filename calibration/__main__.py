@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, default=DEFAULT,
         help="how a range is chosen from the values seen (%(default)s)")  # fmt: skip
     add("--exclude", nargs="+", default=[], metavar="PATTERN",
-        help="convolutions to keep in float, by their weight's name, such as 'unet.up1.*'")  # fmt: skip
+        help="convolutions to keep in float, by their weight's name: 'unet.up1.*'")  # fmt: skip
     add("--search", action="store_true",
         help="measure what each convolution loses in 8 bits, and keep in float what loses most, "
         "until all of it loses no more than the budget")  # fmt: skip

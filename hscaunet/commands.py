@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from runtime.errors import ColorizationError
 
-
 _OURS = ("runtime", "hscaunet", "export", "calibration")
 
 

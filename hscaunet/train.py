@@ -20,7 +20,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep large blocks that are freed.
 
     It gives them back at once and each new one comes page by page from the kernel, which takes a
-    fifth of a step's time on a CPU (docs/lab/training-2026-11-27.md). For a process that does nothing else.
+    fifth of a step's time on a CPU (docs/lab/training-2026-11-27.md). For a process that does
+    nothing else.
     """
     import ctypes
 
