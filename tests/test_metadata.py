@@ -157,7 +157,7 @@ def test_from_any_format_to_any(source, target):
 
 def test_what_the_change_makes_untrue_is_patched_and_nothing_else():
     before = block(orientation=6, width=36, height=24)
-    after = settle(before, 24, 36, turned=True, converted=True)
+    after = settle(before, 24, 36, turned=True)
     assert len(after) == len(before)
     changed = sum(a != b for a, b in zip(before, after, strict=True))
     layout, at = layout_of(after)
@@ -170,7 +170,7 @@ def test_what_the_change_makes_untrue_is_patched_and_nothing_else():
     assert layout.number(find(inner, 0xA003)) == 36
     assert b"R98\0" in after
     assert changed < 20
-    assert settle(before, 36, 24, turned=False, converted=False) != before  # orientation
+    assert settle(before, 36, 24, turned=False) != before  # orientation
 
 
 def test_a_thumbnail_does_not_survive():
@@ -193,7 +193,7 @@ def test_a_thumbnail_does_not_survive():
     (count,) = layout.unpack("H", data, at)
     link = at + 2 + 12 * count
     data = data[:link] + layout.pack("I", second) + data[link + 4 :]
-    after = settle(data, 36, 24, turned=False, converted=False)
+    after = settle(data, 36, 24, turned=False)
     assert bytes(range(199, 0, -1)) not in after
     assert len(after) < len(data)
     again = Image.Exif()

@@ -261,3 +261,17 @@ def test_the_report_says_how_well_each_hint_survived(tiny, photo):
     rgb, report = tiny.colorize_with_report(photo, hints)
     assert np.array_equal(rgb, tiny.colorize(photo, hints))
     assert len(report.differences) == 3
+
+
+def test_thousands_of_strokes_are_added_and_saved(tiny_onnx, tmp_path, monkeypatch):
+    session = Colorizer(tiny_onnx, backend="onnxruntime", size=64).open(
+        np.full((90, 140), 128, np.uint8)
+    )
+    for i in range(2001):
+        session.add(Stroke([(i % 140, i % 90), (i * 7 % 140, i * 3 % 90)], "#123456", size=9))
+    session.save_hints(tmp_path / "x.hints.json")
+    assert Hints.load(tmp_path / "x.hints.json") == session.hints
+    monkeypatch.setattr("runtime.session.MAX_SHAPES", 2001)
+    with pytest.raises(HintError, match="at most 2001"):
+        session.add(Stroke([(1, 1)], "#123456"))
+    session.add(Hint(1, 1, "#123456"))

@@ -109,7 +109,7 @@ def _check_pixels(size: tuple[int, int], most: int, name: str) -> None:
 def _finish(pixels: Any, found: Found, name: str, notes: list[str]) -> Photo:
     """Pixels to sRGB and upright; metadata to what is true of them."""
     from .curves import convert
-    from .profiles import converted_from, srgb_profile, to_srgb, was_converted
+    from .profiles import converted_from, srgb_profile, to_srgb
 
     mode = found.mode or pixels.mode
     made, icc = to_srgb(pixels, mode, found.icc, name, notes)
@@ -123,12 +123,11 @@ def _finish(pixels: Any, found: Found, name: str, notes: list[str]) -> Photo:
     made = np.ascontiguousarray(_upright(made, found.orientation))
     high, wide = made.shape[:2]
     turned = found.turned or found.orientation >= 5
-    converted = was_converted(notes)
     metadata = Metadata(
-        exif=_settled_exif(found.exif, wide, high, turned, converted, notes),
+        exif=_settled_exif(found.exif, wide, high, turned, notes),
         icc=icc,
         dpi=found.dpi[::-1] if found.dpi and turned else found.dpi,
-        xmp=_settled_xmp(found.xmp, wide, high, converted, notes),
+        xmp=_settled_xmp(found.xmp, wide, high, notes),
         iptc=found.iptc or None,
         comments=tuple(found.comments),
         texts=tuple(found.texts),
@@ -139,23 +138,21 @@ def _finish(pixels: Any, found: Found, name: str, notes: list[str]) -> Photo:
 
 
 def _settled_exif(
-    block: bytes | None, wide: int, high: int, turned: bool, converted: bool, notes: list[str]
+    block: bytes | None, wide: int, high: int, turned: bool, notes: list[str]
 ) -> bytes | None:
     if not block:
         return None
     try:
-        return exif_data.PREFIX + exif_data.settle(block, wide, high, turned, converted)
+        return exif_data.PREFIX + exif_data.settle(block, wide, high, turned)
     except Exception as error:  # damaged data fails in many ways
         notes.append(f"Its EXIF data is damaged and was left out ({first_line(error)}).")
         return None
 
 
-def _settled_xmp(
-    packet: bytes | None, wide: int, high: int, converted: bool, notes: list[str]
-) -> bytes | None:
+def _settled_xmp(packet: bytes | None, wide: int, high: int, notes: list[str]) -> bytes | None:
     if not packet:
         return None
-    settled = xmp_packet.settle(packet, wide, high, converted)
+    settled = xmp_packet.settle(packet, wide, high)
     if settled is None:
         notes.append(
             "Its XMP describes other pictures in the file, such as a gain map, and was left out."

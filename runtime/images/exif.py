@@ -70,8 +70,8 @@ def resolution_of_block(block: bytes | None) -> tuple[float, float] | None:
         return None
 
 
-def settle(block: bytes, width: int, height: int, turned: bool, converted: bool) -> bytes:
-    """EXIF data of a picture that is upright now; every value stays where it was.
+def settle(block: bytes, width: int, height: int, turned: bool) -> bytes:
+    """EXIF data of a picture that is upright and sRGB now; every value stays where it was.
 
     Parameters
     ----------
@@ -81,8 +81,6 @@ def settle(block: bytes, width: int, height: int, turned: bool, converted: bool)
         Of the picture as it is now.
     turned : bool
         Whether rows became columns.
-    converted : bool
-        Whether its colours were brought to sRGB.
 
     Raises
     ------
@@ -104,11 +102,10 @@ def settle(block: bytes, width: int, height: int, turned: bool, converted: bool)
     inner = tags.sub_directory(block, first, EXIF_IFD, layout)
     _put(out, layout, tags.find(inner, _PIXELS_WIDE), width)
     _put(out, layout, tags.find(inner, _PIXELS_HIGH), height)
-    if converted:
-        _put(out, layout, tags.find(inner, _COLOR_SPACE), 1)
-        index = tags.find(tags.sub_directory(block, inner, _INTEROP, layout), 1)
-        if index and index.value.startswith(b"R03"):  # Adobe RGB
-            out[index.at : index.at + 3] = b"R98"
+    _put(out, layout, tags.find(inner, _COLOR_SPACE), 1)
+    index = tags.find(tags.sub_directory(block, inner, _INTEROP, layout), 1)
+    if index and index.value.startswith(b"R03"):  # Adobe RGB
+        out[index.at : index.at + 3] = b"R98"
     if after:
         _drop_thumbnail(out, block, layout, at, after)
     return bytes(out)

@@ -121,17 +121,9 @@ def to_srgb(
         return _without_cmyk(image, mode), None
 
 
-_CONVERTED = "Its colours were converted from "
-
-
 def converted_from(what: str) -> str:
     """The note that says so."""
-    return f"{_CONVERTED}{what} to sRGB."
-
-
-def was_converted(notes: list[str]) -> bool:
-    """Whether one of the notes says so."""
-    return any(note.startswith(_CONVERTED) for note in notes)
+    return f"Its colours were converted from {what} to sRGB."
 
 
 def _is_same(icc: bytes, space: str) -> bool:

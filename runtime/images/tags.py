@@ -85,6 +85,8 @@ def read_directory(data: bytes, at: int, layout: Layout) -> tuple[list[Entry], i
     """
     step, head, inline = (20, 8, 8) if layout.big else (12, 2, 4)
     letters = ("Q", "HHQ", "Q") if layout.big else ("H", "HHI", "I")
+    if not 0 < at < len(data):
+        raise ValueError("a directory lies outside the data")
     try:
         (count,) = layout.unpack(letters[0], data, at)
         if not 0 < count <= _MOST_ENTRIES:

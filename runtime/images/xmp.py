@@ -11,8 +11,8 @@ _CONTAINERS = (b"Container:Directory", b"hdrgm:", b"GDepth:", b"GImage:")
 _NAMESPACE = "https://hscaunet.invalid/ns/1.0/"
 
 
-def settle(xmp: bytes, width: int, height: int, converted: bool) -> bytes | None:
-    """XMP of a picture that is upright now and has this size; None if it describes lost pictures.
+def settle(xmp: bytes, width: int, height: int) -> bytes | None:
+    """XMP of a picture that is upright and sRGB now, of this size; None if it is of lost pictures.
 
     Numbers of orientation, size and colour space are patched, wherever they stand as an attribute
     or an element; all else stays byte for byte.
@@ -25,10 +25,9 @@ def settle(xmp: bytes, width: int, height: int, converted: bool) -> bytes | None
         b"tiff:ImageLength": height,
         b"exif:PixelXDimension": width,
         b"exif:PixelYDimension": height,
+        b"exif:ColorSpace": 1,
     }
-    if converted:
-        values[b"exif:ColorSpace"] = 1
-        xmp = re.sub(rb'(photoshop:ICCProfile=")[^"]*(")', rb"\g<1>sRGB IEC61966-2.1\g<2>", xmp)
+    xmp = re.sub(rb'(photoshop:ICCProfile=")[^"]*(")', rb"\g<1>sRGB IEC61966-2.1\g<2>", xmp)
     for name, value in values.items():
         number = b"%d" % value
         xmp = re.sub(rb'(%s\s*=\s*["\'])\s*\d+\s*(["\'])' % name, rb"\g<1>%s\g<2>" % number, xmp)
