@@ -62,14 +62,10 @@ def open_input(image: Any, order: str = "RGB") -> Opened:
 
 
 def _open_array(image: NDArray[Any], bgr: bool) -> Opened:
+    from .images.photo import native
+
     dtype = image.dtype
-    if not dtype.isnative:
-        image = image.astype(dtype.newbyteorder("="))
-    if dtype == np.bool_:
-        image = image.astype(np.uint8) * np.uint8(255)
-    elif dtype.kind == "f" and dtype.itemsize != 4:
-        with np.errstate(over="ignore"):
-            image = image.astype(np.float32)
+    image = native(image)
     back = dtype if dtype.kind == "f" and dtype.itemsize != 4 else None
     if bgr and image.ndim == 3:
         image = _swapped(image)

@@ -27,6 +27,7 @@ def test_hint_takes_hex_and_triples_and_numpy_numbers():
         (0, 0, "reddish"),
         (0, 0, "#ff000080"),
         (0, 0, (255, 0, 0, 128)),
+        (0, 0, (1.0, 0.0, 0.0)),
         (0, 0, "#12345"),
         (0, 0, "#1234567"),
         (0, 0, (0, 0)),
@@ -205,7 +206,17 @@ def test_hints_join_and_scale():
 def test_hints_of_the_command_line():
     assert parse_hint("3, 4,#ff0000") == Hint(3, 4, "#ff0000")
     assert parse_hint("3,4,#ff0000,9") == Hint(3, 4, "#ff0000", 9)
-    for text in ("", "1,2", "1,2,#ff0000,3,4", "a,2,#ff0000", "1,2,reddish"):
+    assert parse_hint("3.0,4,red") == Hint(3, 4, "#ff0000")
+    for text in (
+        "",
+        "1,2",
+        "1,2,#ff0000,3,4",
+        "a,2,#ff0000",
+        "1,2,reddish",
+        "1.5,2,red",
+        "nan,2,red",
+        "inf,2,red",
+    ):
         with pytest.raises(HintError):
             parse_hint(text)
 

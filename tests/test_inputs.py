@@ -121,6 +121,15 @@ def test_a_photo_is_saved_in_every_way(tmp_path):
         photo.save(io.BytesIO())
 
 
+def test_results_of_every_dtype_can_be_written(tmp_path):
+    for dtype in (">u2", ">f4", np.float64, np.float16, np.bool_):
+        floats = np.dtype(dtype).kind == "f"
+        image = (RGB / 255 if floats else RGB.astype(np.uint16) * 257).astype(dtype)
+        write_image(tmp_path / "p.tif", image)
+        made = read_image(tmp_path / "p.tif")
+        assert np.abs(made - image.astype(float) * (255 if dtype == np.bool_ else 1)).max() < 1e-3
+
+
 def test_pictures_in_memory(tmp_path):
     file = io.BytesIO()
     write_image(file, RGB, format="png")

@@ -7,6 +7,7 @@ from conftest import colorful
 from PIL import Image
 
 from runtime import ImageError
+from runtime.color import rgb_from_lab
 from runtime.images import decode_photo
 
 WIDE, HIGH = 52, 40
@@ -124,6 +125,18 @@ def test_lab_of_16_bits(kind):
     made = decode_photo(written(pixels, photometric=kind)).pixels
     assert made.dtype == np.uint16
     assert np.abs(made - 65535 * grey_of_L(L)[..., None]).max() < 80
+
+
+def test_labs_white_point_is_the_one_that_the_file_names():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[..., 0] = 128
+    pixels[..., 1], pixels[..., 2] = 60, 40
+    d65 = (318, 5, 2, (3127, 10000, 3290, 10000), True)
+    made = decode_photo(written(pixels, photometric="cielab", extratags=[d65])).pixels[0, 0]
+    wanted = rgb_from_lab(np.float32([[128 / 2.55]]), np.float32([[[60, 40]]]))[0, 0]
+    assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 1
+    other = decode_photo(written(pixels, photometric="cielab")).pixels[0, 0]
+    assert not np.array_equal(made, other)
 
 
 def test_ink_of_16_bits_is_brought_to_light():

@@ -37,12 +37,20 @@ def parse_hint(text: str) -> Hint:
     try:
         if len(parts) not in (3, 4):
             raise ValueError
-        x, y, size = int(parts[0]), int(parts[1]), int(parts[3]) if len(parts) == 4 else 1
-    except ValueError:
+        x, y, size = (_number(t) for t in (*parts[:2], parts[3] if len(parts) == 4 else "1"))
+    except (ValueError, OverflowError):
         raise HintError(
             f"A hint must look like X,Y,#rrggbb or X,Y,#rrggbb,SIZE, not {text!r}."
         ) from None
     return Hint(x, y, parts[2], size)
+
+
+def _number(text: str) -> int:
+    """A whole number, perhaps written as a float; or ValueError."""
+    value = float(text)
+    if not value.is_integer():
+        raise ValueError
+    return int(value)
 
 
 def cell_span(center: Any, size: Any, scale: Any, cells: Any) -> tuple[Any, Any]:

@@ -45,6 +45,11 @@ def parse_color(color: Any) -> Color:
         values = ()
     if len(values) == 4 and values[3] == 255:
         values = values[:3]
+    if max(values, default=0) == 1 and any(isinstance(v, float | np.floating) for v in color):
+        raise HintError(
+            f"A hint's color has numbers of 0 to 255, but {color!r:.60} looks like one of 0 to 1; "
+            "multiply by 255."
+        )
     if len(values) != 3 or not all(0 <= v <= 255 for v in values):
         raise HintError(
             f"A hint's color must be '#rrggbb' or three whole numbers of 0 to 255, not "

@@ -60,13 +60,19 @@ def fit_metadata(metadata: Metadata, kind: str) -> tuple[Metadata, list[str]]:
     return metadata, notes
 
 
+def _tag_name(tag: int) -> str:
+    from PIL.ExifTags import TAGS
+
+    return str(TAGS.get(tag, f"tag 0x{tag:04X}"))
+
+
 def _fit_segments(metadata: Metadata) -> tuple[Metadata, list[str]]:
     """A JPEG's segments hold 64 kB each."""
     notes = []
     if metadata.exif and len(metadata.exif) - len(exif_data.PREFIX) > MAX_EXIF:
         block = metadata.exif.removeprefix(exif_data.PREFIX)
         block, left = exif_data.shortened(block, MAX_EXIF)
-        what = "without it" if block is None else "without " + ", ".join(f"0x{t:04X}" for t in left)
+        what = "without it" if block is None else "without " + ", ".join(map(_tag_name, left))
         notes.append(f"Its EXIF data is longer than a JPEG may hold; written {what}.")
         metadata = replace(metadata, exif=None if block is None else exif_data.PREFIX + block)
     long = [name for name in ("xmp", "iptc") if not fits_segment(getattr(metadata, name) or b"")]

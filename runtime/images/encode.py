@@ -17,7 +17,7 @@ from ..safe_files import check_target, write_atomically
 from .carry import fit_metadata
 from .exif import PREFIX, orientation_of, with_resolution, without_orientation
 from .jpeg import extra_segments
-from .photo import FORMATS, Metadata, to_rgb8
+from .photo import FORMATS, Metadata, native, to_rgb8
 
 _ALPHA = ("PNG", "WEBP", "AVIF", "TIFF")
 _DEEP = {"PNG": (np.uint16,), "TIFF": (np.uint16, np.float32)}
@@ -116,8 +116,8 @@ def encode_image(
 
     Parameters
     ----------
-    image : ndarray, shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4); uint8, uint16 or float32
-        See `Photo`.
+    image : ndarray, shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)
+        uint8, uint16, bool or floats of 0..1; see `Photo`.
     kind : str
         One of the values of `FORMATS`.
     metadata : Metadata, optional
@@ -134,6 +134,8 @@ def encode_image(
     """
     from .deep_writers import encode_deep
 
+    if isinstance(image, np.ndarray):
+        image = native(image)
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16, np.float32):
         kind_of = getattr(image, "dtype", type(image).__name__)
         raise ImageError(f"The image must be a uint8, uint16 or float32 array, not {kind_of}.")

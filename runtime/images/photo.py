@@ -152,6 +152,18 @@ class Photo:
         return made
 
 
+def native(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels of either byte order, of bool and of floats as uint8, uint16 or float32."""
+    if not pixels.dtype.isnative:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind == "f" and pixels.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            return pixels.astype(np.float32)
+    return pixels
+
+
 def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Any pixels of a `Photo` as (H, W, 3) uint8 RGB, without alpha."""
     if pixels.dtype == np.float32:

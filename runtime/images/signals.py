@@ -131,6 +131,13 @@ def _to_xyz(numbers: Sequence[float]) -> NDArray[np.float64]:
     return columns * np.linalg.solve(columns, _white(*numbers[:2]))
 
 
+def srgb_of_white(white: tuple[float, float]) -> NDArray[np.float64]:
+    """(3, 3): XYZ, each as a share of that of a white point, to linear sRGB."""
+    old, new = (_BRADFORD @ _white(*xy) for xy in (white, _D65))
+    adapt = np.linalg.inv(_BRADFORD) @ np.diag(new / old) @ _BRADFORD
+    return np.linalg.inv(_to_xyz(_PRIMARIES[1])) @ adapt @ np.diag(_white(*white))
+
+
 def _adapted(numbers: Sequence[float]) -> NDArray[np.float64]:
     old, new = (_BRADFORD @ _white(*white) for white in (numbers[:2], _D65))
     return np.linalg.inv(_BRADFORD) @ np.diag(new / old) @ _BRADFORD @ _to_xyz(numbers)

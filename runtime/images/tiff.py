@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from ..color import srgb_of_linear
 from ..errors import ImageError, first_line
 from ..tiles import row_tiles
-from .curves import SRGB_D50
+from .signals import srgb_of_white
 
 _MOST_PAGES = 100_000
+_D50 = (0.34567, 0.35850)
 _PREMULTIPLIED, _ALPHA = 1, 2
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 _CIELAB, _ICCLAB, _ITULAB = 8, 9, 10
@@ -200,7 +201,8 @@ def _settle(pixels: NDArray[Any], page: Any, name: str, notes: list[str]) -> NDA
         raise ImageError(f"{name} is damaged: it lacks channels ({pixels.shape[2]} of {light}).")
     extra = [int(e) for e in page.extrasamples] if pixels.shape[2] > light else []
     if kind in (_CIELAB, _ICCLAB):
-        color = _from_lab(pixels[..., :3], kind, name)
+        white = page.tags.get(318)
+        color = _from_lab(pixels[..., :3], kind, name, _xy(white.value if white else None))
     else:
         color = _scaled(pixels[..., :light], int(page.bitspersample), name, notes)
         if kind == _WHITE_IS_ZERO:
@@ -258,8 +260,20 @@ def _straight(color: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _from_lab(values: NDArray[Any], kind: int, name: str) -> NDArray[Any]:
-    """Lab over D50 (TIFF 6.0, section 23; TIFF technical note 4) to sRGB."""
+def _xy(value: Any) -> tuple[float, float]:
+    """Chromaticity of the white point that a file names (two ratios); that of D50 without one."""
+    try:
+        a, b, c, d = (float(v) for v in value)
+        x, y = a / b, c / d
+    except (TypeError, ValueError, ZeroDivisionError):
+        return _D50
+    return (x, y) if 0.1 < x < 0.7 and 0.1 < y < 0.7 else _D50
+
+
+def _from_lab(
+    values: NDArray[Any], kind: int, name: str, white: tuple[float, float]
+) -> NDArray[Any]:
+    """Lab (TIFF 6.0, section 23; TIFF technical note 4) over a white point to sRGB."""
     bits = values.dtype.itemsize * 8
     if values.dtype.kind not in "ui" or bits not in (8, 16):
         raise ImageError(f"{name} is Lab of {values.dtype}, which is not read; save it as RGB.")
@@ -275,17 +289,16 @@ def _from_lab(values: NDArray[Any], kind: int, name: str) -> NDArray[Any]:
         else:
             signed = part.view(part.dtype.str.replace("u", "i"))
             a, b = (signed[..., i] / step for i in (1, 2))
-        srgb_of_linear(_linear_of_lab50(L, a, b), out[rows])
+        srgb_of_linear(_linear_of_lab(L, a, b, white), out[rows])
     return out
 
 
-def _linear_of_lab50(L: Any, a: Any, b: Any) -> NDArray[np.float32]:
-    """Lab over D50 to linear sRGB."""
+def _linear_of_lab(L: Any, a: Any, b: Any, white: tuple[float, float]) -> NDArray[np.float32]:
+    """Lab over a white point to linear sRGB."""
     fy = (L + 16) / 116
-    white = np.sum(SRGB_D50, axis=1)
     f = np.stack([fy + a / 500, fy, fy - b / 200], axis=-1)
-    xyz = np.where(f > 6 / 29, f**3, (f - 16 / 116) / 7.787) * white
-    return (xyz @ np.linalg.inv(np.array(SRGB_D50)).T).astype(np.float32)
+    relative = np.where(f > 6 / 29, f**3, (f - 16 / 116) / 7.787)
+    return (relative @ srgb_of_white(white).T).astype(np.float32)
 
 
 def pillow_reads(page: Any) -> bool:
