@@ -23,3 +23,13 @@ def test_500_hostile_files_are_each_an_error_of_ours(tiny_onnx, tmp_path):
             assert row["said"].endswith((".", ")")), row
             assert len(row["said"]) < 600, row
             assert "Traceback" not in row["said"]
+
+
+def test_a_share_of_the_mutated_files_does_no_harm():
+    script = str(ROOT / "benchmarks" / "hostile.py")
+    result = run_python(
+        script, "--pictures", "1500", "--models", "150", "--seed", "3", timeout=240,
+        PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert "nothing went wrong" in result.stdout
