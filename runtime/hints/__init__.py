@@ -1,6 +1,7 @@
 """Hints: points, strokes and regions (`shapes`), many (`collection`), as files (`files`)."""
 
-from .collection import MAX_PIXEL_HINTS, AnyHint, Hints, cell_span, parse_hint
+from .collection import MAX_PIXEL_HINTS, Hints, cell_span
+from .forms import AnyHint, parse_hint
 from .shapes import Hint, Region, Shape, Stroke
 
 __all__ = [

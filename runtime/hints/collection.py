@@ -6,51 +6,21 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Union, overload
-from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..color import bytes_of, lab_from_rgb
-from ..errors import HintError, whole_number
+from ..errors import HintError
+from .forms import AnyHint, as_hint, as_list, pair, size_of, two_pairs
 from .masks import painted
-from .shapes import Hint, Region, Shape, Stroke, cells_of
-
-AnyHint = Hint | Stroke | Region
+from .shapes import Hint, Shape, cells_of
 
 HintsLike = Union["Hints", str, "os.PathLike[str]", Iterable[Any], AnyHint, dict[str, Any], None]
 """What `Hints.coerce` takes."""
 
 MAX_PIXEL_HINTS = 1_000_000
 """Most hints that a picture or layer is made into; see `Hints.from_layer`."""
-
-
-def parse_hint(text: str) -> Hint:
-    """Read "X,Y,COLOR" or "X,Y,COLOR,SIZE", as on the command line.
-
-    Raises
-    ------
-    HintError
-        If it is not that.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    try:
-        if len(parts) not in (3, 4):
-            raise ValueError
-        x, y, size = (_number(t) for t in (*parts[:2], parts[3] if len(parts) == 4 else "1"))
-    except (ValueError, OverflowError):
-        raise HintError(
-            f"A hint must look like X,Y,#rrggbb or X,Y,#rrggbb,SIZE, not {text!r}."
-        ) from None
-    return Hint(x, y, parts[2], size)
-
-
-def _number(text: str) -> int:
-    """A whole number, perhaps written as a float; or ValueError."""
-    value = float(text)
-    if not value.is_integer():
-        raise ValueError
-    return int(value)
 
 
 def cell_span(center: Any, size: Any, scale: Any, cells: Any) -> tuple[Any, Any]:
@@ -105,7 +75,7 @@ class Hints(Sequence[AnyHint]):
     def __init__(
         self, hints: Iterable[AnyHint] = (), *, image_size: tuple[int, int] | None = None
     ) -> None:
-        items = [_as_hint(item) for item in _as_list(hints)]
+        items = [as_hint(item) for item in as_list(hints)]
         # A shape has size 0 in the arrays, which no hint has.
         places = [(h.x, h.y, h.size if isinstance(h, Hint) else 0) for h in items]
         self._set(
@@ -126,7 +96,7 @@ class Hints(Sequence[AnyHint]):
         self._places, self._colors, self._shapes = places, colors, shapes
         self._before: weakref.ref[Hints] | None = None  # the first of these: see `owners`
         self._shape_bytes = sum(map(_bytes_of_shape, shapes.values())) if held is None else held
-        self.image_size = None if image_size is None else _size(image_size)
+        self.image_size = None if image_size is None else size_of(image_size)
 
     @classmethod
     def _of_arrays(
@@ -228,7 +198,7 @@ class Hints(Sequence[AnyHint]):
         """
         reference = _rgb_bytes(reference, "reference")
         high, wide = reference.shape[:2]
-        width, height = (wide, high) if image_size is None else _size(image_size)
+        width, height = (wide, high) if image_size is None else size_of(image_size)
         try:
             pairs = [(x, y) for x, y in places]
         except (TypeError, ValueError):
@@ -353,7 +323,7 @@ class Hints(Sequence[AnyHint]):
         width : int, optional
             The spelling of before: ``check(height, width)``; it warns.
         """
-        width, height = _size(_pair(size, width, "check"))
+        width, height = size_of(pair(size, width, "check"))
         if self.image_size not in (None, (width, height)):
             raise HintError(
                 "The hints belong to an image of {}x{}, but this one is {}x{}; "
@@ -445,7 +415,7 @@ class Hints(Sequence[AnyHint]):
         -------
         ndarray, shape (cells_high, cells_wide), int64
         """
-        (width, height), (cells_wide, cells_high) = _two_pairs(sizes)
+        (width, height), (cells_wide, cells_high) = two_pairs(sizes)
         self.check((width, height))
         start, owner = 0, np.full((cells_high, cells_wide), -1, np.int64)
         if drawn is not None and self._before is not None and self._before() is drawn[0]:
@@ -495,7 +465,7 @@ class Hints(Sequence[AnyHint]):
         """
         if self.image_size is None:
             raise HintError("These hints do not know their image's size; set image_size.")
-        width, height = _size((width, height))
+        width, height = size_of((width, height))
         self.check(self.image_size)  # or something far outside would become huge
         fx, fy = width / self.image_size[0], height / self.image_size[1]
         shapes = {i: shape.scaled(fx, fy) for i, shape in self._shapes.items()}
@@ -562,56 +532,6 @@ def _bytes_of_shape(shape: Shape) -> int:
     return 100 * len(getattr(shape, "points", None) or ()) if mask is None else int(mask.size)
 
 
-def _as_list(hints: Any) -> list[Any]:
-    """A list of hints, or one hint alone, as a list."""
-    if isinstance(hints, (Hint, Shape, dict)):
-        return [hints]
-    if isinstance(hints, str) or not isinstance(hints, Iterable):
-        raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
-    items = list(hints)
-    # (x, y, color) alone: its first is a number, where that of a list of hints is a hint.
-    alone = isinstance(hints, tuple) and len(items) in (3, 4) and isinstance(items[0], int | float)
-    return [hints] if alone else items
-
-
-def _as_hint(item: Any) -> AnyHint:
-    if isinstance(item, (Hint, Shape)):
-        return item  # type: ignore[return-value]
-    if isinstance(item, dict):
-        from .files import hint_of_row
-
-        return hint_of_row(item)
-    if isinstance(item, tuple | list) and len(item) in (3, 4):
-        return Hint(*item)
-    raise HintError(
-        f"Hints are made of Hint, Stroke and Region objects, of (x, y, color) or of dicts, not of "
-        f"{type(item).__name__}."
-    )
-
-
-def _pair(size: Any, width: Any, call: str) -> tuple[Any, Any]:
-    """(width, height) of either spelling of a size."""
-    if width is None:
-        return size  # type: ignore[no-any-return]
-    warn(f"{call}(height, width) is {call}((width, height)) now.", DeprecationWarning, stacklevel=3)
-    return width, size
-
-
-def _two_pairs(sizes: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Sizes of an image and of the cells to draw it at, of either spelling."""
-    if len(sizes) == 4:
-        warn(
-            "Sizes are pairs now: (width, height), (cells_wide, cells_high).",
-            DeprecationWarning,
-            stacklevel=4,
-        )
-        height, width, high, wide = sizes
-        sizes = (width, height), (wide, high)
-    if len(sizes) != 2:
-        raise HintError("Give two sizes: (width, height) of the image, and of the cells.")
-    return _size(sizes[0]), _size(sizes[1])
-
-
 def _thinned(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Rows and columns that are set, and the side of the squares that they stand for.
 
@@ -626,20 +546,6 @@ def _thinned(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int
     half = side // 2
     rows, columns = np.nonzero(mask[half::side, half::side])
     return rows * side + half, columns * side + half, side
-
-
-def _size(image_size: Any) -> tuple[int, int]:
-    try:
-        width, height = image_size
-    except (TypeError, ValueError):
-        raise HintError(
-            f"An image size is (width, height) in pixels, not {image_size!r:.60}."
-        ) from None
-    limit = (1 << 31) - 1
-    return (
-        whole_number(width, "An image's width", 1, limit, HintError),
-        whole_number(height, "An image's height", 1, limit, HintError),
-    )
 
 
 def _bytes_of(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
