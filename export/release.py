@@ -11,13 +11,17 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hscaunet.commands import run_command
 from runtime.errors import ModelError
 from runtime.models.manifest import DEFAULT_MODEL, MANIFEST, MODELS, sha256_of
 from runtime.safe_files import write_atomically
+
+if TYPE_CHECKING:
+    from hscaunet.checkpoints import Checkpoint
 
 
 def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
@@ -28,12 +32,41 @@ def enter(folder: Path, name: str, file: Path, **facts: Any) -> None:
     write_atomically(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
 
 
-def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
-    """Release a training checkpoint's averaged weights.
+def mean_of(checkpoints: Sequence[Path]) -> Checkpoint:
+    """One network whose weights are the mean of those of several runs from one start.
+
+    Such a mean is often better than each (Wortsman 2022, "Model soups"), if the runs stayed near
+    each other: measure it.
+
+    Raises
+    ------
+    ModelError
+        If one cannot be used, or they are not of one network.
+    """
+    from hscaunet.checkpoints import load_checkpoint
+
+    first, *others = (load_checkpoint(path) for path in checkpoints)
+    mean = first.model.state_dict()
+    for path, other in zip(checkpoints[1:], others, strict=True):
+        state = other.model.state_dict()
+        if other.model.config != first.model.config or state.keys() != mean.keys():
+            raise ModelError(f"{path} is not of the network of {checkpoints[0]}; give one of them.")
+        for key, value in state.items():
+            if value.is_floating_point():
+                mean[key] += value
+    for value in mean.values():
+        if value.is_floating_point():
+            value /= len(checkpoints)
+    first.model.load_state_dict(mean)
+    return first
+
+
+def release(checkpoints: Path | Sequence[Path], name: str, weights: Path, models: Path) -> None:
+    """Release a training checkpoint's averaged weights, or the mean of those of several.
 
     Parameters
     ----------
-    checkpoint : Path
+    checkpoints : Path or sequence of Path
     name : str
         Of both files, such as "hscaunet-lite".
     weights, models : Path
@@ -46,11 +79,11 @@ def release(checkpoint: Path, name: str, weights: Path, models: Path) -> None:
     ExportError
         If the ONNX differs from PyTorch by more than its tolerance.
     """
-    from hscaunet.checkpoints import load_checkpoint, save_release, share_weights
+    from hscaunet.checkpoints import save_release, share_weights
 
     from .onnx import export
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = mean_of([checkpoints] if isinstance(checkpoints, Path) else checkpoints)
     metadata = {
         "name": name,
         "images_seen": loaded.metadata.get("images_seen"),
@@ -74,7 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m export.release", description=__doc__)
     add = parser.add_argument
-    add("checkpoint", type=Path, help="training checkpoint")
+    add("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT",
+        help="training checkpoint; of several, the mean of their weights")  # fmt: skip
     add("--name", default=DEFAULT_MODEL, help="default: %(default)s")
     add("--out", type=Path, metavar="TREE", help="source tree whose packages get them (this one)")
     return parser
@@ -98,7 +132,7 @@ def _run(args: argparse.Namespace) -> None:
                 f"{folder} is no folder of a source tree of this project; run this in a checkout, "
                 "or name one with --out."
             )
-    release(args.checkpoint, args.name, weights, models)
+    release(args.checkpoints, args.name, weights, models)
     print(f"Released {args.name}; measure it with python -m hscaunet.evaluate and commit.")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from export.checks import TOLERANCE, ExportError, check_inputs
 from export.network import measure
 from export.onnx import build_onnx, export, main
-from export.release import release
+from export.release import mean_of, release
 from hscaunet import PublishedNet, load_checkpoint
 from hscaunet.weights import bundled_weights
 from runtime import Colorizer, ModelError
@@ -160,6 +160,20 @@ def test_a_release_is_consistent_and_its_manifest_true(tmp_path):
     stored = {t.data_type for t in onnx.load(graph).graph.initializer if len(t.dims) == 4}
     assert onnx.TensorProto.FLOAT16 in stored
     assert graph.stat().st_size < 0.7 * 4 * sum(p.numel() for p in model.parameters()) + 100_000
+
+
+def test_of_several_checkpoints_the_mean_is_released(tmp_path):
+    from hscaunet.checkpoints import save_training
+
+    models = [tiny_network(seed) for seed in (3, 4)]
+    for i, model in enumerate(models):
+        state = {"config": model.config, "ema": model.state_dict(), "seen": 9, "recipe": {}}
+        save_training(tmp_path / f"{i}.pt", state)
+    mean = mean_of([tmp_path / "0.pt", tmp_path / "1.pt"]).model.state_dict()
+    for key, value in mean.items():
+        if value.is_floating_point():
+            halves = [model.state_dict()[key] for model in models]
+            assert torch.allclose(value, (halves[0] + halves[1]) / 2), key
 
 
 def test_the_manifests_of_the_packages_are_true():

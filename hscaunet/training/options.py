@@ -60,7 +60,7 @@ class Options:
     outside_weight: float = option(3.0, "of the error outside the things with hints", 0, 100)
     spill_weight: float = option(2.0, "of what repainted things change outside them", 0, 100)
     growth_weight: float = option(
-        6.0, "of the share by which the error outside grows over that of the guess", 0, 100
+        3.0, "of the share by which the error outside grows over that of the guess", 0, 100
     )
     dense_share: float = option(0.35, "of the photos with hints all over: single pixels", 0, 1)
     pixels: tuple[float, ...] = option(
