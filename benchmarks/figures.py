@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hscaunet.tables import markdown
+
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "docs" / "figures.json"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "model-card.md")
@@ -39,7 +41,7 @@ def take(kept: dict[str, Any], report: dict[str, Any]) -> None:
 
 def objects_table(kept: dict[str, Any]) -> str:
     """Clicks on things: a line a method and task."""
-    lines = ["| k = 1 / 3 / 5 | task | took | spill | harmed |", "| --- | --- | --- | --- | --- |"]
+    lines = []
     for method, tasks in kept["objects"].items():
         for task, by_k in tasks.items():
             cells = [
@@ -48,19 +50,19 @@ def objects_table(kept: dict[str, Any]) -> str:
                 else ""
                 for key in ("took", "spill", "harmed")
             ]
-            lines.append(f"| {method} | {task} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            lines.append([method, task, *cells])
+    return markdown(["k = 1 / 3 / 5", "task", "took", "spill", "harmed"], lines)
 
 
 def photos_table(kept: dict[str, Any]) -> str:
     """Hints all over: a line a method, a column a protocol that all were measured with."""
     methods = kept["photos"].values()
     protocols = [p for p in kept["photos"][OURS] if all(p in figures for figures in methods)]
-    lines = [f"| PSNR / SSIM | {' | '.join(protocols)} |", "| --- " * (len(protocols) + 1) + "|"]
+    lines = []
     for method, figures in kept["photos"].items():
         cells = [f"{figures[p][0]:.2f} / {figures[p][1]:.4f}" for p in protocols]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([method, *cells])
+    return markdown(["PSNR / SSIM", *protocols], lines)
 
 
 def filled(text: str, kept: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hscaunet.commands import run_command
+from hscaunet.tables import markdown
 
 from . import DEFAULT, METHODS
 
@@ -157,10 +158,7 @@ def table(report: dict[str, Any]) -> str:
     """The report in Markdown."""
     files = report["files"]
     protocols = list(next(iter(report["quality"].values())))
-    lines = [
-        "| file | MiB | of the first | " + " | ".join(protocols) + " |",
-        "| --- " * (3 + len(protocols)) + "|",
-    ]
+    rows = []
     first = files[0]["bytes"]
     for file in files:
         cells = [
@@ -168,32 +166,30 @@ def table(report: dict[str, Any]) -> str:
             f"{q['ciede2000']:.2f} ({q['ciede2000_change']:+.3f})"
             for q in report["quality"][file["name"]].values()
         ]
-        size = f"{file['bytes'] / 2**20:.1f} | {file['bytes'] / first:.0%}"
-        lines.append(f"| {file['name']} | {size} | " + " | ".join(cells) + " |")
-    lines += [
+        size = f"{file['bytes'] / 2**20:.1f}", f"{file['bytes'] / first:.0%}"
+        rows.append([file["name"], *size, *cells])
+    lines = [
+        markdown(["file", "MiB", "of the first", *protocols], rows),
         "",
         "PSNR in dB (change, that of the photo that loses most) / CIEDE2000 (change); means.",
         "",
     ]
     if report["speed"]:
-        lines += ["| file | engine | computes in | median, ms | fastest |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
+        rows = []
         for row in report["speed"]:
-            ms = "absent |"
-            if row["ms"] is not None:
-                ms = f"{row['ms']:.1f} | {row['fastest_ms']:.1f}"
-            lines.append(f"| {row['file']} | {row['engine']} | {row['precision']} | {ms} |")
-        lines.append("")
+            there = row["ms"] is not None
+            times = [f"{row['ms']:.1f}", f"{row['fastest_ms']:.1f}"] if there else ["absent", ""]
+            rows.append([row["file"], row["engine"], row["precision"], *times])
+        lines += [markdown(["file", "engine", "computes in", "median, ms", "fastest"], rows), ""]
     if report["layers"]:
         lines += [
             f"Each convolution alone in 8 bits, ranges by {report['layers_method']} over "
             f"{report['layers_data']}:",
             "",
-            "| convolution alone in 8 bits | squared error | PSNR change |",
-            "| --- | --- | --- |",
-        ]
-        lines += [
-            f"| {x['weight']} | {x['error']:.3f} | {x['psnr']:+.4f} |" for x in report["layers"]
+            markdown(
+                ["convolution alone in 8 bits", "squared error", "PSNR change"],
+                [[x["weight"], f"{x['error']:.3f}", f"{x['psnr']:+.4f}"] for x in report["layers"]],
+            ),
         ]
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hscaunet.commands import run_command
+from hscaunet.tables import columns
 from runtime.engines import BACKENDS
 from runtime.errors import ModelError
 
@@ -236,7 +237,7 @@ def judge(rows: Sequence[Row], precision: str, tolerance: float | None = None) -
 def table(rows: Sequence[Row]) -> str:
     """The rows for people."""
     head = ("inputs", "n", "max |d ab|", "mean |d ab|", "A to B", "A", "B", "change")
-    lines: list[tuple[str, ...]] = [head]
+    lines = []
     for row in rows:
         figures = (row.psnr_between, row.psnr_a, row.psnr_b)
         texts = ["" if v is None else f"{v:.2f}" for v in figures]
@@ -244,14 +245,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             (row.inputs, str(row.pictures), f"{row.largest:.2e}", f"{row.mean:.2e}", *texts, change)
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return columns(head, lines)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runtime.safe_files import write_atomically
 
 from ..data.photos import DataError
+from ..tables import markdown
 
 FORMAT = "hscaunet-evaluation-1"
 
@@ -35,15 +36,8 @@ def table(
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = {(r["method"], r["protocol"]): cell(r) for r in rows}
-    lines = [["method", *protocols]]
-    lines += [[m, *(cells.get((m, p), "") for p in protocols)] for m in methods]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
-    texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(texts)
+    lines = [[m, *(cells.get((m, p), "") for p in protocols)] for m in methods]
+    return markdown(["method", *protocols], lines, pad=True)
 
 
 def _differences(row: dict[str, Any]) -> str:
