@@ -139,8 +139,8 @@ def _one(args: argparse.Namespace) -> int:
     (source,) = args.photos
     if not to_stdout:
         others = (args.hints, args.layer, args.hint_image, args.hint_mask)
-        read = [name for name in (source, *others) if name and name != _STANDARD]
-        settings.check(args.output, read)
+        read = [name for name in others if name and name != _STANDARD]
+        settings.check(args.output, None if source == _STANDARD else source, read)
     typed = Hints([parse_hint(text) for text in args.hint])
     photo = _read(source, settings)
     height, width = photo.pixels.shape[:2]

@@ -350,7 +350,13 @@ class Colorizer:
 
         return Session(self, image, size=size, order=order)
 
-    def warm_up(self, size: tuple[int, int] = (SIZE, SIZE), width: int | None = None) -> None:
+    def warm_up(
+        self,
+        size: tuple[int, int] = (SIZE, SIZE),
+        width: int | None = None,
+        *,
+        height: int | None = None,
+    ) -> None:
         """Run the network once, so that the first photo does not wait for what engines do late.
 
         Parameters
@@ -358,7 +364,7 @@ class Colorizer:
         size : (int, int)
             Width and height of the photos to come; the network runs at the size that it would see
             them at.
-        width : int, optional
+        width, height : int, optional
             The spelling of before: ``warm_up(height, width)``; it warns.
 
         Raises
@@ -366,7 +372,12 @@ class Colorizer:
         BackendError
             If the engine fails, or returns NaN or infinity.
         """
+        if height is not None:
+            size = height  # type: ignore[assignment]
+            width = SIZE if width is None else width
         if width is not None:
+            if isinstance(size, tuple):
+                size = SIZE  # type: ignore[assignment]
             warn(
                 "warm_up(height, width) is warm_up((width, height)) now.",
                 DeprecationWarning,

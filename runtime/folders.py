@@ -109,7 +109,7 @@ def plan(
     for source in map(Path, sources):
         if _is(source.is_dir):
             pairs = [(p, p.relative_to(source)) for p in _pictures_in(source, out_dir, made)]
-            if not pairs and not made.refused:
+            if not pairs and not made.refused and len(sources) == 1:
                 raise ImageError(f"The folder {source} holds no picture ({', '.join(READABLE)}).")
         else:
             # A file that is missing fails alone, when its turn comes.
@@ -124,8 +124,8 @@ def plan(
 
 def _pictures_in(source: Path, out_dir: Path, made: Plan) -> list[Path]:
     """Pictures in a folder and below, in order; what cannot be entered or read is told."""
-    out = out_dir.resolve()
-    out_inside = source.resolve() in out.parents
+    out = _real(out_dir)
+    out_inside = _real(source) in out.parents
     found: list[Path] = []
 
     def unreadable(error: OSError) -> None:
@@ -157,30 +157,36 @@ def _sort_in(path: Path, found: list[Path], made: Plan) -> None:
 
 
 def _refuse_clashes(made: Plan, in_place: bool) -> None:
-    """Take out the photos that would be written over another's result, or over themselves."""
+    """Take out the photos that would be written over another's result, or over what is read."""
     taken: dict[Path, Path] = {}
+    read = {_real(path) for job in made.jobs for path in (job.source, job.hints) if path}
     kept = []
     for job in made.jobs:
-        try:
-            target = job.target.resolve()
-        except (OSError, RuntimeError):  # a loop of links; it fails when its turn comes
-            target = job.target.absolute()
-        same = _is(job.target.exists) and _is(lambda j=job: j.target.samefile(j.source))
+        target, source = _real(job.target), _real(job.source)
+        same = target == source or (
+            _is(job.target.exists) and _is(lambda j=job: j.target.samefile(j.source))
+        )
+        why = ""
         if target in taken:
-            made.refused.append((
-                job.source,
-                f"it would be written to {job.target}, as {taken[target]} is; colorize it into "
-                "another folder",
-            ))  # fmt: skip
-        elif (same or target == job.source.resolve()) and not in_place:
-            made.refused.append((
-                job.source,
-                "it would be written over itself; name another --out-dir, or add --in-place",
-            ))  # fmt: skip
-        else:
-            taken[target] = job.source
-            kept.append(job)
+            why = f"it would be written to {job.target}, as {taken[target]} is"
+        elif same and not in_place:
+            why = "it would be written over itself; add --in-place"
+        elif not same and target in read:
+            why = f"it would be written over {job.target}, which is read"
+        if why:
+            made.refused.append((job.source, f"{why}; or name another --out-dir"))
+            continue
+        taken[target] = job.source
+        kept.append(job)
     made.jobs = kept
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; itself if that cannot be said, which shows when its turn comes."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no system knows
+        return path.absolute()
 
 
 class _HintFiles:
@@ -189,19 +195,22 @@ class _HintFiles:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._files: dict[str, Path] = {}
+        self._any_case: dict[str, Path] = {}
         self._used: dict[Path, int] = {}
         if folder is not None:
-            for path in sorted(folder.rglob("*")):
+            for path in files_below(folder, lambda error: None):
                 if path.suffix.lower() == ".json" and _is(path.is_file):
-                    name = path.relative_to(folder).as_posix().lower()
-                    self._files.setdefault(name, path)
+                    name = path.relative_to(folder).as_posix()
+                    self._files[name] = path
+                    self._any_case.setdefault(name.lower(), path)
 
     def of(self, place: Path) -> Path | None:
         """The file for a photo: at its place in the tree first, else at the top."""
         for stem in (place, Path(place.name)):
             for name in (stem.with_suffix(""), stem):
                 for suffix in HINT_SUFFIXES:
-                    path = self._files.get((name.as_posix() + suffix).lower())
+                    wanted = name.as_posix() + suffix
+                    path = self._files.get(wanted) or self._any_case.get(wanted.lower())
                     if path is not None:
                         self._used[path] = self._used.get(path, 0) + 1
                         return path
@@ -262,7 +271,7 @@ def run_jobs(
         try:
             photo, hints = reading.result()
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            settings.check(job.target, [job.source, *([job.hints] if job.hints else [])])
+            settings.check(job.target, job.source, [job.hints] if job.hints else [])
             colored = colorizer.colorize(photo.pixels, hints)
             notes = [*photo.notes]
             finish(job.target, colored, photo, hints, colorizer, settings, notes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, ImageError
+from .errors import ArgumentError, ImageError, first_line
 
 if TYPE_CHECKING:
     from .images import Photo
@@ -97,13 +97,16 @@ def _open_pillow(image: Any) -> Opened:
     from .images.profiles import to_srgb
 
     name = "the image"
-    if image.mode == "I;16":
+    try:
+        image.load()  # which may have been put off
+        shown = image if image.mode.startswith("I;16") else plain(image, name)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"The image cannot be read: {first_line(error)}.") from None
+    if image.mode.startswith("I;16"):
         pixels, icc = np.asarray(image).astype(np.uint16), None
     else:
-        try:
-            shown = plain(image, name)
-        except OSError as error:
-            raise ImageError(f"The image cannot be read: {error}.") from None
         pixels, icc = to_srgb(shown, shown.mode, image.info.get("icc_profile"), name, [])
 
     def give_back(colored: NDArray[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from typing import TextIO
@@ -24,8 +25,7 @@ class Bar:
             seconds = time.monotonic() - self.started
             rate = f"{seconds / self.count:.1f} s each  " if self.count else ""
             line = f"[{'#' * done}{'.' * (24 - done)}] {self.count}/{self.total}  {rate}{name}"
-            self.stream.write("\r" + line[: width - 1].ljust(width - 1))
-            self.stream.flush()
+            self._say("\r" + line[: width - 1].ljust(width - 1))
 
     def advance(self, count: int = 1) -> None:
         """Say that some are done."""
@@ -35,15 +35,19 @@ class Bar:
     def write(self, text: str) -> None:
         """A line of text above it."""
         self._clear()
-        self.stream.write(text + "\n")
+        self._say(text + "\n")
         self.show(self.name)
 
     def close(self) -> None:
         """Take it away."""
         self._clear()
-        self.stream.flush()
 
     def _clear(self) -> None:
         # Blanks, not an escape sequence: Windows consoles print those.
         if self.live:
-            self.stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            self._say("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody listens; the work goes on
+            self.stream.write(text)
+            self.stream.flush()

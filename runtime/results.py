@@ -60,9 +60,13 @@ class Settings:
         """Arguments of `read_photo`."""
         return {"max_pixels": self.max_pixels, "page": self.page, "tolerant": self.tolerant}
 
-    def check(self, target: str | Path, inputs: Iterable[str | Path]) -> None:
-        """Raise `ImageError` unless the target may be written."""
-        check_writable(target, inputs=inputs, in_place=self.in_place)
+    def check(
+        self, target: str | Path, photo: str | Path | None, others: Iterable[str | Path] = ()
+    ) -> None:
+        """Raise `ImageError` unless the target may be written: over its own photo if that is asked
+        for, over other files that are read never."""
+        own = [] if photo is None or self.in_place else [photo]
+        check_writable(target, inputs=[*own, *others])
 
 
 def target_name(path: Path, place: Path, extension: str | None) -> Path:

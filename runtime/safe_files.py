@@ -65,7 +65,6 @@ def check_target(
     error: type[ColorizationError],
     *,
     inputs: Iterable[str | os.PathLike[str]] = (),
-    in_place: bool = False,
 ) -> None:
     """Raise `error` unless `path` may be written: the one place that decides.
 
@@ -76,8 +75,6 @@ def check_target(
         Of the error.
     inputs : iterable of path
         Files that are read; `path` must be none of them, by another name or a link neither.
-    in_place : bool
-        Let it be one of them: that was asked for.
     """
     if path.is_dir():
         raise error(f"{path} is a folder; name a file to write.")
@@ -86,7 +83,7 @@ def check_target(
         return
     if not os.access(path, os.W_OK):
         raise error(f"{path} cannot be written: Permission denied.")
-    for source in () if in_place else inputs:
+    for source in inputs:
         try:
             same = path.samefile(source)
         except (OSError, ValueError):  # there is no such input, which is said when it is read
@@ -109,8 +106,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     # Through a link, the file it points to is what is replaced.
     target = path.resolve() if path.is_symlink() else path
-    if target.exists() and not target.is_file() and not target.is_dir():
-        with open(target, "wb", buffering=0) as stream:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb", buffering=0) as stream:
             view = memoryview(data)
             while view:
                 view = view[stream.write(view) or 0 :]

@@ -196,7 +196,16 @@ def test_a_thumbnail_before_the_photo_is_not_the_photo():
     assert not photo.notes
     photo = decode_photo(pages((10, 15), (40, 60)))  # not marked, but far smaller
     assert photo.pixels.shape == (40, 60)
-    assert not photo.notes
+    assert "only page 2 was read" in photo.notes[0]
+
+
+def test_tiles_and_channels_out_of_proportion_are_refused():
+    data = written(RGB16, photometric="rgb", tile=(2048, 2048))
+    with pytest.raises(ImageError, match="tiles of 2048x2048"):
+        decode_photo(data)
+    many = written(np.zeros((8, 8, 60), np.uint8), photometric="minisblack")
+    with pytest.raises(ImageError, match="60 channels"):
+        decode_photo(many)
 
 
 def test_of_several_pages_one_is_read_and_the_others_named():

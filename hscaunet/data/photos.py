@@ -87,11 +87,12 @@ def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
             members.append(member)
     except _CUT_SHORT as error:
         log.warning("%s is cut short (%s); going on with what it holds.", source, error)
-    found = {_normal(m.name): m for m in members if m.isfile()}
+    found = {_normal(m.name): m for m in members if m.isfile() or m.islnk() or m.issym()}
+    dotted = any(m.name.startswith("./") for m in members)  # made inside the folder: none to strip
     names = [n for n in found if Path(n).suffix.lower() in SUFFIXES and not _hidden(n)]
     tops = {n.partition("/")[0] if "/" in n else "" for n in names}
     # "tar cf d.tar d" puts all in d/, where the folder d itself names its files without.
-    top = tops.pop() + "/" if len(tops) == 1 else ""
+    top = tops.pop() + "/" if len(tops) == 1 and not dotted else ""
     order = sorted(names, key=lambda n: Path(n.removeprefix(top)))
     with _seekable(tar, source, [found[n] for n in order]) as plain:
         for name in order:
@@ -99,7 +100,7 @@ def _members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, bytes]]:
                 file = plain.extractfile(found[name])
                 if file is not None:
                     yield name.removeprefix(top) if top != "/" else name, file.read()
-            except _CUT_SHORT:
+            except (*_CUT_SHORT, KeyError):  # KeyError: a link to what is not there
                 log.warning("Left out: %s of %s is cut short.", name, source)
 
 

@@ -229,6 +229,9 @@ class Hints(Sequence[AnyHint]):
         colors = _rgb_bytes(image, "hint image", at=(y, x))
         return cls._of_arrays(places, colors, {}, (image.shape[1], image.shape[0]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_before": None}  # which is of this process
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -313,16 +316,23 @@ class Hints(Sequence[AnyHint]):
         """(n, 3): RGB of each hint."""
         return self._colors.copy()
 
-    def check(self, size: tuple[int, int] | int, width: int | None = None) -> None:
+    def check(
+        self,
+        size: tuple[int, int] | int | None = None,
+        width: int | None = None,
+        *,
+        height: int | None = None,
+    ) -> None:
         """Raise `HintError` unless every hint lies inside an image of this size.
 
         Parameters
         ----------
         size : (int, int)
             Width and height.
-        width : int, optional
+        width, height : int, optional
             The spelling of before: ``check(height, width)``; it warns.
         """
+        size = height if size is None else size
         width, height = size_of(pair(size, width, "check"))
         if self.image_size not in (None, (width, height)):
             raise HintError(
@@ -341,7 +351,9 @@ class Hints(Sequence[AnyHint]):
                 f"Hint {outside[0]} at ({x}, {y}) lies outside the image of {width}x{height}."
             )
 
-    def rasterize(self, *sizes: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def rasterize(
+        self, *sizes: Any, **before: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Draw the hints at the network's size: ``rasterize(size, cells)``.
 
         Parameters
@@ -363,7 +375,7 @@ class Hints(Sequence[AnyHint]):
         HintError
             If a hint lies outside the image.
         """
-        return self.paint(self.owners(*sizes))
+        return self.paint(self.owners(*sizes, **before))
 
     def paint(self, owner: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """ab and mask, as `rasterize` gives them, of what `owners` gave."""
@@ -373,7 +385,7 @@ class Hints(Sequence[AnyHint]):
             ab[mask] = lab_from_rgb(self._colors[None])[0, owner[mask], 1:]
         return ab, mask
 
-    def draw(self, *sizes: Any) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, *sizes: Any, **before: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Draw the hints as a picture, for whole pipelines (``python -m export.onnx --pipeline``).
 
         Parameters
@@ -392,14 +404,17 @@ class Hints(Sequence[AnyHint]):
         HintError
             If a hint lies outside the image.
         """
-        owner = self.owners(*sizes)
+        owner = self.owners(*sizes, **before)
         mask = owner >= 0
         rgb = np.zeros((*owner.shape, 3), np.uint8)
         rgb[mask] = self._colors[owner[mask]]
         return rgb, mask
 
     def owners(
-        self, *sizes: Any, drawn: tuple[Hints, NDArray[np.int64]] | None = None
+        self,
+        *sizes: Any,
+        drawn: tuple[Hints, NDArray[np.int64]] | None = None,
+        **before: int,
     ) -> NDArray[np.int64]:
         """Number of the hint that fills each cell, -1 where there is none; see `rasterize`.
 
@@ -415,7 +430,7 @@ class Hints(Sequence[AnyHint]):
         -------
         ndarray, shape (cells_high, cells_wide), int64
         """
-        (width, height), (cells_wide, cells_high) = two_pairs(sizes)
+        (width, height), (cells_wide, cells_high) = two_pairs(sizes, before)
         self.check((width, height))
         start, owner = 0, np.full((cells_high, cells_wide), -1, np.int64)
         if drawn is not None and self._before is not None and self._before() is drawn[0]:

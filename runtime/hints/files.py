@@ -65,6 +65,13 @@ def _mask(row: Any) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     return np.repeat(inside, np.array(lengths)).reshape(height, width), (x, y)
 
 
+def _extent(row: dict[str, Any]) -> Any:
+    """A hint's size, which strokes in files of before call width."""
+    if "size" in row and "width" in row:
+        raise HintError('it has "size" and "width"; give one of them.')
+    return row.get("size", row.get("width", 1))
+
+
 def hint_of_row(row: Any) -> AnyHint:
     """A hint of one row of a hint file; or `HintError`."""
     kinds = [k for k in ("stroke", "polygon", "mask") if isinstance(row, dict) and k in row]
@@ -74,9 +81,9 @@ def hint_of_row(row: Any) -> AnyHint:
     if not kinds:
         if not {"x", "y"} <= row.keys():
             raise HintError('it lacks one of "x", "y".')
-        return Hint(row["x"], row["y"], color, row.get("size", 1))
+        return Hint(row["x"], row["y"], color, _extent(row))
     if kinds == ["stroke"]:
-        return Stroke(row["stroke"], color, row.get("size", row.get("width", 1)))
+        return Stroke(row["stroke"], color, _extent(row))
     if kinds == ["polygon"]:
         return Region(color, row["polygon"])
     mask, origin = _mask(row["mask"])

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 from warnings import warn
 
+import numpy as np
+
 from ..errors import HintError, whole_number
 from .shapes import Hint, Region, Shape, Stroke
 
@@ -48,7 +50,7 @@ def as_list(hints: Any) -> list[Any]:
         raise HintError(f"Hints are a list of Hint objects, not a {type(hints).__name__}.")
     items = list(hints)
     # (x, y, color) alone: its first is a number, where that of a list of hints is a hint.
-    alone = isinstance(hints, tuple) and len(items) in (3, 4) and isinstance(items[0], int | float)
+    alone = len(items) in (3, 4) and isinstance(items[0], int | float | np.number)
     return [hints] if alone else items
 
 
@@ -60,7 +62,7 @@ def as_hint(item: Any) -> AnyHint:
         from .files import hint_of_row
 
         return hint_of_row(item)
-    if isinstance(item, tuple | list) and len(item) in (3, 4):
+    if isinstance(item, tuple | list | np.ndarray) and len(item) in (3, 4):
         return Hint(*item)
     raise HintError(
         f"Hints are made of Hint, Stroke and Region objects, of (x, y, color) or of dicts, not of "
@@ -76,8 +78,18 @@ def pair(size: Any, width: Any, call: str) -> tuple[Any, Any]:
     return width, size
 
 
-def two_pairs(sizes: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+def two_pairs(
+    sizes: tuple[Any, ...], before: dict[str, Any]
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Sizes of an image and of the cells to draw it at, of either spelling."""
+    if before:
+        try:
+            names = ("height", "width", "cells_high", "cells_wide")[len(sizes) :]
+            sizes = (*sizes, *(before.pop(name) for name in names))
+        except KeyError as error:
+            raise HintError(f"{error.args[0]} is missing; give two sizes, two pairs.") from None
+        if before:
+            raise TypeError(f"There is no argument {next(iter(before))!r}.")
     if len(sizes) == 4:
         warn(
             "Sizes are pairs now: (width, height), (cells_wide, cells_high).",

@@ -35,7 +35,7 @@ def painted(pixels: NDArray[Any]) -> tuple[NDArray[np.uint8], list[str]]:
     light = pixels[..., : 1 if pixels.shape[2] < 3 else 3].min(axis=2)
     white = light >= 128
     notes = []
-    if pixels.shape[2] in (2, 4):
+    if pixels.shape[2] in (2, 4) and (pixels[..., -1] < 128).any():
         opaque = pixels[..., -1] >= 128
         white = opaque & white if (opaque & white).any() else opaque
     elif ((light > 0) & (light < 255)).any():

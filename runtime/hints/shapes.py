@@ -70,6 +70,8 @@ def _parse_text(text: str) -> Color:
         found = ()
     if len(found) == 4 and found[3] == 255:
         found = found[:3]
+    if not all(0 <= v <= 255 for v in found):
+        found = ()
     if len(found) != 3:
         see_through = len(found) == 4
         raise HintError(
@@ -267,6 +269,8 @@ class Stroke(Shape):
     ) -> None:
         if width is not None:
             warn("A Stroke's width is called size, as a Hint's.", DeprecationWarning, stacklevel=2)
+            if size != 1:
+                raise HintError("Give a stroke's size or its width, not both.")
             size = width
         object.__setattr__(self, "points", _points(points, 1, "stroke"))
         object.__setattr__(self, "color", parse_color(color))

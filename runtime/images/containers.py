@@ -160,6 +160,11 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
     ):
         notes.append("It lacks its end marker; all pixels are there.")
         return made[0]
+    if data[-64:].rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
+        raise ImageError(
+            f"{name} is damaged, or a JPEG of a kind that is not read (lossless, 12 bits); save it "
+            "again."
+        )
     if not tolerant:
         raise ImageError(
             f"{name} is cut short; get the whole file, or read what there is of it with --tolerant "

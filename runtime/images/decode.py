@@ -110,11 +110,13 @@ def _finish(pixels: Any, found: Found, name: str, notes: list[str]) -> Photo:
     """Pixels to sRGB and upright; metadata to what is true of them."""
     from .curves import convert
     from .profiles import converted_from, srgb_profile, to_srgb
+    from .signals import adobe_rgb
 
     mode = found.mode or pixels.mode
     made, icc = to_srgb(pixels, mode, found.icc, name, notes)
-    if found.space is not None and not found.icc:
-        space, what = found.space
+    named = found.space or (adobe_rgb() if exif_data.is_adobe_rgb(found.exif) else None)
+    if named is not None and not found.icc:
+        space, what = named
         grey = mode in ("L", "LA")
         changed = convert(made, space.of_grey() if grey else space)
         if changed is not None:
@@ -218,7 +220,7 @@ def _read_open(file: Any) -> bytes:
     """What is left of a binary file."""
     try:
         data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of whatever the application's object is
         raise ImageError(f"The image cannot be read: {first_line(error)}.") from None
     if not isinstance(data, bytes):
         raise ImageError("The file of the image must be open for bytes (mode 'rb').")

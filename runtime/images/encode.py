@@ -12,12 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..color import bytes_of
 from ..errors import ImageError, first_line, whole_number
 from ..safe_files import check_target, write_atomically
 from .carry import fit_metadata
 from .exif import PREFIX, orientation_of, with_resolution, without_orientation
 from .jpeg import extra_segments
-from .photo import FORMATS, Metadata, native, to_rgb8
+from .photo import FORMATS, Metadata, native
 
 _ALPHA = ("PNG", "WEBP", "AVIF", "TIFF")
 _DEEP = {"PNG": (np.uint16,), "TIFF": (np.uint16, np.float32)}
@@ -34,7 +35,6 @@ def check_writable(
     path: str | os.PathLike[str],
     *,
     inputs: Iterable[str | os.PathLike[str]] = (),
-    in_place: bool = False,
 ) -> None:
     """Raise `ImageError` unless `write_image` may write here, before any work is done.
 
@@ -42,13 +42,11 @@ def check_writable(
     ----------
     path : path
     inputs : iterable of path
-        Files that are read, which must not be written over unless that is asked for.
-    in_place : bool
-        It is asked for.
+        Files that are read, which must not be written over.
     """
     _format_of(path)
     try:
-        check_target(Path(path), ImageError, inputs=inputs, in_place=in_place)
+        check_target(Path(path), ImageError, inputs=inputs)
     except ImageError:
         raise
     except (OSError, ValueError) as error:
@@ -80,18 +78,19 @@ def fits_format(kind: str, image: NDArray[Any]) -> str | None:
 
 def fit_pixels(pixels: NDArray[Any], kind: str) -> tuple[NDArray[Any], list[str]]:
     """Pixels that a format can hold, and a sentence on what had to be given up for it."""
-    if fits_format(kind, pixels) is None:
-        return pixels, []
-    fitting, lost = to_rgb8(pixels), []
-    if pixels.dtype != np.uint8:
-        lost.append("more than 8 bits a channel")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        with_alpha = np.dstack([fitting, to_rgb8(pixels[..., 3])[..., 0]])
-        if fits_format(kind, with_alpha) is None:
-            fitting = with_alpha
+    lost = []
+    if pixels.dtype != np.uint8 and pixels.dtype not in _DEEP.get(kind, ()):
+        deep = pixels.dtype == np.float32 and kind in _DEEP
+        lost.append("floats" if deep else "more than 8 bits a channel")
+        if deep:
+            scaled = np.clip(np.nan_to_num(pixels), 0, 1) * np.float32(65535)
+            pixels = np.rint(scaled).astype(np.uint16)
         else:
-            lost.append("alpha")
-    return fitting, [f"{kind} cannot hold {' or '.join(lost)}; written without."]
+            pixels = bytes_of(np.nan_to_num(pixels))
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and kind not in _ALPHA:
+        lost.append("alpha")
+        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
+    return pixels, [f"{kind} cannot hold {' or '.join(lost)}; written without."] if lost else []
 
 
 def format_named(name: Any) -> str:

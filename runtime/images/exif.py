@@ -70,6 +70,20 @@ def resolution_of_block(block: bytes | None) -> tuple[float, float] | None:
         return None
 
 
+def is_adobe_rgb(block: bytes | None) -> bool:
+    """Whether it says, as cameras do without a profile, that the picture is Adobe RGB (DCF 2.0)."""
+    try:
+        layout, at = tags.layout_of(block or b"")
+        first, _ = tags.read_directory(block or b"", at, layout)
+    except (ValueError, struct.error):
+        return False
+    inner = tags.sub_directory(block or b"", first, EXIF_IFD, layout)
+    space = tags.find(inner, _COLOR_SPACE)
+    index = tags.find(tags.sub_directory(block or b"", inner, _INTEROP, layout), 1)
+    named = index is not None and index.value.startswith(b"R03")
+    return named and (space is None or layout.number(space) == 0xFFFF)
+
+
 def settle(block: bytes, width: int, height: int, turned: bool) -> bytes:
     """EXIF data of a picture that is upright and sRGB now; every value stays where it was.
 
@@ -112,9 +126,9 @@ def settle(block: bytes, width: int, height: int, turned: bool) -> bytes:
 
 
 def _put(out: bytearray, layout: Layout, entry: Entry | None, value: int) -> None:
-    """Write a whole number in the place of another of the same type."""
-    letter = {SHORT: "H", LONG: "I"}.get(entry.kind) if entry is not None else None
-    if entry is not None and letter and entry.count == 1:
+    """Write a whole number in the place of a tag's first."""
+    letter = {1: "B", SHORT: "H", LONG: "I"}.get(entry.kind) if entry is not None else None
+    if entry is not None and letter:
         size = struct.calcsize("=" + letter)
         out[entry.at : entry.at + size] = layout.pack(letter, value & (256**size - 1))
 
@@ -251,10 +265,14 @@ def shortened(block: bytes, limit: int) -> tuple[bytes | None, list[int]]:
     # Made anew, what is readable only where it lay goes first.
     left = [e.tag for e in inner if e.tag == _MAKER_NOTE]
     inner = [e for e in inner if e.tag != _MAKER_NOTE]
-    while True:
-        made = assemble(layout, first, inner, gps, interop)
-        if made is None or len(made) <= limit:
-            return made, left
-        largest = max((*first, *inner, *gps), key=lambda e: len(e.value))
+    by_size = sorted((*first, *inner, *gps), key=lambda e: len(e.value))
+    size = 64 + sum(len(e.value) + 14 for e in (*by_size, *interop))
+    dropped: set[int] = set()
+    while by_size and size > limit:
+        largest = by_size.pop()
+        size -= len(largest.value) + 14
         left.append(largest.tag)
-        first, inner, gps = ([e for e in some if e is not largest] for some in (first, inner, gps))
+        dropped.add(id(largest))
+    first, inner, gps = ([e for e in some if id(e) not in dropped] for some in (first, inner, gps))
+    made = assemble(layout, first, inner, gps, interop)
+    return (made, left) if made is not None and len(made) <= limit else (None, left)

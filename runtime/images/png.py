@@ -96,7 +96,7 @@ def read_chunks(data: bytes) -> Chunks:
             continue
         try:
             _take(found, name, body)
-        except (ValueError, struct.error, zlib.error):
+        except (ValueError, IndexError, struct.error, zlib.error):
             found.damaged.append(name.decode("latin-1"))
     found.picture = b"".join(parts)
     return found
@@ -105,7 +105,7 @@ def read_chunks(data: bytes) -> Chunks:
 def _take(found: Chunks, name: bytes, body: bytes) -> None:
     """Understand one chunk that is sound."""
     if name == b"eXIf":
-        found.exif = body
+        found.exif = body.removeprefix(b"Exif\0\0")
     elif name == b"iCCP":
         found.icc = unpack(body[body.index(b"\0") + 2 :])
     elif name == b"pHYs":

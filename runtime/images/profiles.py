@@ -165,6 +165,8 @@ def _convert_array(
     names = {"L": "gray", "LA": "gray", "CMYK": "cmyk"}
     channels = {"L": 1, "LA": 1, "CMYK": 4}.get(mode, 3)
     colour = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., :channels])
+    if mode == "CMYK" and colour.dtype == np.float32:
+        colour = colour * np.float32(100)  # LittleCMS has ink in per cent
     if channels == 1:
         colour = np.ascontiguousarray(colour.reshape(pixels.shape[:2]))
     try:

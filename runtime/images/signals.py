@@ -76,6 +76,14 @@ def space_of_coding(coding: Sequence[int], name: str) -> tuple[Space, str] | Non
     return Space((curves[transfer],) * 3, matrix), label
 
 
+ADOBE_RGB = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+
+
+def adobe_rgb() -> tuple[Space, str]:
+    """Adobe RGB (1998), and its name."""
+    return Space((lambda v: v ** (563 / 256),) * 3, to_srgb_matrix(ADOBE_RGB)), "Adobe RGB"
+
+
 def space_of_png(
     gamma: float | None, chromaticities: Sequence[float] | None
 ) -> tuple[Space, str] | None:

@@ -91,7 +91,7 @@ def read_directory(data: bytes, at: int, layout: Layout) -> tuple[list[Entry], i
         (count,) = layout.unpack(letters[0], data, at)
         if not 0 < count <= _MOST_ENTRIES:
             raise ValueError("a directory claims no or too many tags")
-        entries = []
+        entries, left = [], len(data) + 4096  # values may overlap, but not make more than there is
         for i in range(count):
             field = at + head + step * i
             tag, kind, number = layout.unpack(letters[1], data, field)
@@ -99,7 +99,8 @@ def read_directory(data: bytes, at: int, layout: Layout) -> tuple[list[Entry], i
             place = field + step - inline
             if length > inline:
                 (place,) = layout.unpack(letters[2], data, place)
-            if length and place + length <= len(data):
+            if length and place + length <= len(data) and length <= left:
+                left -= length
                 value = bytes(data[place : place + length])
                 entries.append(Entry(tag, kind, number, value, place, field))
         end = at + head + step * count

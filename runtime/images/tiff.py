@@ -22,26 +22,33 @@ from ..errors import ImageError, first_line
 from ..tiles import row_tiles
 from .signals import srgb_of_white
 
-_MOST_PAGES = 100_000
+_MOST_PAGES = 1000
+"""Further ones can be chosen, but are not looked at for the largest."""
+
+_MOST_CHANNELS = 32
 _D50 = (0.34567, 0.35850)
 _PREMULTIPLIED, _ALPHA = 1, 2
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 _CIELAB, _ICCLAB, _ITULAB = 8, 9, 10
 _NAMES = {_PALETTE: "palette", _MASK: "mask", _YCBCR: "YCbCr", _ITULAB: "ITU Lab", 32803: "raw",
           34892: "raw", 32844: "LogL", 32845: "LogLuv"}  # fmt: skip
-_quiet = threading.Lock()
+_quiet, _silent = threading.Lock(), 0
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """tifffile logs what it finds odd; what matters is raised."""
+    global _silent
     logger = logging.getLogger("tifffile")
     with _quiet:
-        before, logger.disabled = logger.disabled, True
+        _silent += 1
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        with _quiet:  # several threads may read at once
+            _silent -= 1
+            logger.disabled = _silent > 0
 
 
 class TiffPages:
@@ -62,7 +69,8 @@ class TiffPages:
         with _silence():
             try:
                 self._file = tifffile.TiffFile(io.BytesIO(data))
-                self.pages = [self._page(i) for i in range(min(len(self._file.pages), _MOST_PAGES))]
+                self.count = len(self._file.pages)
+                self.pages = [self._page(i) for i in range(min(self.count, _MOST_PAGES))]
             except Exception as error:  # whatever a damaged file makes of it
                 raise ImageError(
                     f"{name} is damaged: its pages cannot be listed ({first_line(error)})."
@@ -85,23 +93,38 @@ class TiffPages:
         notes : list of str
             Gets a sentence about pages that are left out.
         """
-        count = len(self.pages)
         if page is not None:
-            if not 1 <= page <= count:
-                raise ImageError(f"{self.name} has {count} pages; there is no page {page}.")
-            return self.pages[page - 1]
+            if not 1 <= page <= self.count:
+                raise ImageError(f"{self.name} has {self.count} pages; there is no page {page}.")
+            with _silence():
+                return self._sane(self._page(page - 1))
         whole = [
             p for p in self.pages if not p.subfiletype & 5
         ] or self.pages  # 1: smaller, 4: mask
         largest = max(p.imagewidth * p.imagelength for p in whole)
-        real = [p for p in whole if p.imagewidth * p.imagelength * 4 > largest]
-        chosen = real[0]
-        if len(real) > 1:
+        chosen = next(p for p in whole if p.imagewidth * p.imagelength * 4 > largest)
+        others = len(whole) - 1 + self.count - len(self.pages)
+        if others:
             notes.append(
-                f"It holds {len(real)} pages; only page {chosen.index + 1} was read. Another is "
+                f"It holds {others + 1} pages; only page {chosen.index + 1} was read. Another is "
                 "chosen by --page (page= in Python)."
             )
-        return chosen
+        inner = [p for p in chosen.pages or () if p.imagewidth * p.imagelength > largest]
+        if inner:
+            notes.append("A larger picture within it (in a sub-directory) was not read.")
+        return self._sane(chosen)
+
+    def _sane(self, page: Any) -> Any:
+        """The page, unless its tiles or channels are out of proportion to its pixels."""
+        area = max(page.imagewidth * page.imagelength, 1 << 18)
+        tile = page.tilewidth * page.tilelength if page.is_tiled else 0
+        if tile > 4 * area or page.samplesperpixel > _MOST_CHANNELS:
+            raise ImageError(
+                f"{self.name} is a TIFF of a kind that is not read: tiles of {page.tilewidth}x"
+                f"{page.tilelength} or {page.samplesperpixel} channels for {page.imagewidth}x"
+                f"{page.imagelength} pixels."
+            )
+        return page
 
     def read(self, page: Any, notes: list[str], tolerant: bool) -> NDArray[Any]:
         """Pixels of a page: (H, W), or (H, W, C) with C of 2 to 4; CMYK is (H, W, 4) as well.
