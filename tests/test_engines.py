@@ -311,7 +311,7 @@ def test_a_batch_says_which_photo_is_wrong_before_it_works(tiny_onnx, monkeypatc
     monkeypatch.setattr(colorizer._engine, "run", lambda x: pytest.fail("worked"))
     good = photos(1)[0]
     with pytest.raises(ImageError, match="Image 1 of the batch"):
-        colorizer.batch([good, np.zeros((4, 4))])
+        colorizer.batch([good, np.zeros((4, 4), np.int32)])
     with pytest.raises(HintError, match="Image 1 of the batch: Hint 0 at"):
         colorizer.batch([good, good], [None, [Hint(500, 0, "#000000")]])
     with pytest.raises(HintError, match="hints for 1"):

