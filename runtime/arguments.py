@@ -59,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("reading")
     group.add_argument("--page", type=int, metavar="N", help="page of a TIFF, from 1")
     group.add_argument(
-        "--tolerant", action="store_true", help="take what there is of a picture that is cut short"
+        "--tolerant",
+        action="store_true",
+        help="take what there is of a JPEG or PNG that is cut short",
     )
     group.add_argument(
         "--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)"

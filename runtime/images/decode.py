@@ -43,7 +43,7 @@ def decode_photo(
         Page of a TIFF, from 1; None takes the first that is no smaller version of another. Of
         animations, the first frame is read.
     tolerant : bool
-        Take what there is of a picture that is cut short; the rest is grey or black.
+        Take what there is of a JPEG or PNG that is cut short; the rest is grey or black.
 
     Returns
     -------
