@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--tolerant",
         action="store_true",
-        help="take what there is of a JPEG or PNG that is cut short",
+        help="take what there is of a cut JPEG or PNG",
     )
     group.add_argument(
         "--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)"

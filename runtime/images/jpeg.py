@@ -80,7 +80,9 @@ def read_segments(data: bytes) -> Segments:
         elif marker == 0xE1 and body.startswith(PREFIX[:4]):
             exif.append(body[6:])
         elif marker == 0xE1 and body.startswith(_XMP):
-            found.xmp = body[len(_XMP) :]
+            if found.xmp is not None:
+                found.unknown.append("a second XMP packet")
+            found.xmp = found.xmp or body[len(_XMP) :]
         elif marker == 0xE1 and body.startswith(_MORE_XMP):
             more[len(more)] = body
         elif marker == 0xED and body.startswith(_PHOTOSHOP):
