@@ -546,3 +546,26 @@ def test_what_is_added_is_drawn_over_what_was_drawn():
         drawn = hints, owner
     fewer = hints.without(3)
     assert np.array_equal(fewer.owners(size, cells, drawn=drawn), fewer.owners(size, cells))
+
+
+def test_sums_of_hints_can_be_pickled():
+    import pickle
+
+    hints = Hints([Hint(1, 2, "red")]) + Hints([Hint(3, 4, "blue")])
+    assert pickle.loads(pickle.dumps(hints)) == hints
+
+
+def test_keywords_of_before_work_and_warn():
+    hints = Hints([Hint(1, 2, "red")])
+    with pytest.warns(DeprecationWarning, match="check"):
+        hints.check(height=30, width=40)
+    with pytest.warns(DeprecationWarning, match="pairs"):
+        made = hints.rasterize(height=30, width=40, cells_high=15, cells_wide=20)
+    assert made[1].shape == (15, 20)
+    with pytest.raises(HintError, match="not both"):
+        Stroke([(1, 2)], "red", 3, width=9)
+    with pytest.raises(HintError, match="size"):
+        Hints.coerce({"x": 1, "y": 2, "color": "red", "size": 3, "width": 4})
+    for text in ("rgb(300,0,0)", "hsl(0,500%,50%)"):
+        with pytest.raises(HintError):
+            Hint(1, 2, text)

@@ -271,6 +271,33 @@ def test_a_gain_maps_description_goes_with_the_gain_map():
     assert any("gain map" in note for note in photo.notes)
 
 
+def test_of_two_xmp_packets_the_first_is_carried_and_the_other_named():
+    jpeg = encode_image(RGB, "JPEG")
+    other = XMP.replace(b"dc:format", b"dc:title")
+    both = extra_segments(XMP, None, ()) + extra_segments(other, None, ())
+    photo = decode_photo(jpeg[:2] + both + jpeg[2:])
+    assert b"dc:format" in photo.metadata.xmp
+    assert "Left out: a second XMP packet." in photo.notes
+
+
+def test_a_camera_that_says_adobe_rgb_without_a_profile_is_believed():
+    plain = decode_photo(encode_image(RGB, "PNG", Metadata(exif=PREFIX + block(color_space=1))))
+    photo = decode_photo(encode_image(RGB, "PNG", Metadata(exif=PREFIX + block())))
+    assert any("Adobe RGB" in note for note in photo.notes)
+    assert np.abs(photo.pixels.astype(int) - plain.pixels).mean() > 2
+
+
+def test_values_that_overlap_do_not_make_more_than_there_is():
+    layout = Layout("<")
+    count = 2000
+    body = bytes(100_000)
+    data = b"II*\0" + layout.pack("I", 8 + len(body)) + body + layout.pack("H", count)
+    for i in range(count):
+        data += layout.pack("HHII", 40_000 + i, 7, len(body), 8)
+    entries, _ = read_directory(data + bytes(4), 8 + len(body), layout)
+    assert sum(len(e.value) for e in entries) < 3 * len(data)
+
+
 def test_unknown_segments_and_chunks_are_named():
     jpeg = encode_image(RGB, "JPEG")
     other = b"\xff\xec\x00\x0cDucky\0abcd"

@@ -106,6 +106,23 @@ def test_one_clash_stops_one_photo(run, tmp_path):
     assert "would be written to o" in said
 
 
+def test_no_result_replaces_the_input_of_another(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "x.png", np.roll(RGB, len(name), 0))
+    before = (tmp_path / "b" / "x.png").read_bytes()
+    status, said = run("a", "b", "--out-dir", "b", "--in-place")
+    assert status == 1
+    assert "which is read" in said
+    assert "1 of 2 colorized" in said
+    status, said = run("a", "b", "--out-dir", "b")
+    assert "0 of 2 colorized" in said
+    assert before != (tmp_path / "b" / "x.png").read_bytes()  # its own, by --in-place
+    write_image(tmp_path / "m.png", RGB[..., 0])
+    words = ["--hint-image", "a/x.png", "--hint-mask", "m.png", "--in-place"]
+    assert "m.png would be written over" in run("a/x.png", "-o", "m.png", *words)[1]
+
+
 def test_hint_files_are_used_or_named(run, tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "h").mkdir()
