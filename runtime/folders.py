@@ -148,10 +148,10 @@ def _sort_in(path: Path, found: list[Path], made: Plan) -> None:
     except OSError as error:
         made.refused.append((path, f"it cannot be read: {error.strerror}"))
         return
-    if kind_of(head) and not raw_of(head) and suffix not in _PICTURES:
-        found.append(path)
-    elif suffix in _PICTURES or raw_of(head):
+    if suffix in _PICTURES or raw_of(head):
         made.refused.append((path, "pictures of this kind are not read; convert it first"))
+    elif kind_of(head):
+        found.append(path)
     else:
         made.others += 1
 
@@ -193,7 +193,6 @@ class _HintFiles:
     """The hint files of a folder, each used for a photo or named."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
         self._files: dict[str, Path] = {}
         self._any_case: dict[str, Path] = {}
         self._used: dict[Path, int] = {}

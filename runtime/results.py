@@ -133,8 +133,8 @@ def encoded(
     notes: list[str],
 ) -> bytes:
     """As `finish`, for a stream."""
-    pixels, lost = fit_pixels(colored, FORMATS[ending.lower()])
+    kind = FORMATS[ending.lower()]
+    pixels, lost = fit_pixels(colored, kind)
     notes += lost
     metadata = settled(photo, hints, colorizer, settings)
-    kind = FORMATS[ending.lower()]
     return encode_image(pixels, kind, metadata, quality=settings.quality, notes=notes)

@@ -15,7 +15,6 @@ _IPTC = ("JPEG", "TIFF")
 _COMMENTS = ("JPEG", "PNG")
 _TEXTS = ("PNG",)
 _ICC = _EXIF
-_DPI = (*_EXIF, "BMP")
 
 
 def fit_metadata(metadata: Metadata, kind: str) -> tuple[Metadata, list[str]]:

@@ -228,8 +228,7 @@ def read_png(
 
 
 def _png_mode(picture: bytes, color: int) -> str:
-    if color == 3:
-        return "RGBA"
+    """Of 16 bits a channel, which palettes never have."""
     mode = "RGB" if color & 2 else "L"
     return mode + "A" if color & 4 or b"tRNS" in picture[:2048] else mode
 
