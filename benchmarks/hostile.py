@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -107,7 +108,7 @@ def models() -> tuple[dict[str, bytes], Callable[[bytes, Path], None]]:
     from calibration import ranges
     from hscaunet.checkpoints import load_checkpoint
     from runtime import Metadata
-    from runtime.engines.tensorrt.sidecar import FORMAT, parse
+    from runtime.engines.tensorrt.sidecar import FORMAT, Sidecar, parse, read_engine
     from runtime.images import decode_photo, encode_image
     from runtime.models.onnx_file import read_model_file, read_weights
 
@@ -122,6 +123,11 @@ def models() -> tuple[dict[str, bytes], Callable[[bytes, Path], None]]:
     checkpoint = io.BytesIO()
     torch.save({"form": "guided", "model": {"a": torch.zeros(3)}}, checkpoint)
     rgb = np.arange(24 * 36 * 3, dtype=np.uint8).reshape(24, 36, 3)
+    engine = b"ftrt" + np.arange(2000, dtype=np.uint16).tobytes()
+    beside = Sidecar(
+        flavor="rtx", version="1.2.0", precision="fp16", profiles=(), onnx="lite", onnx_sha256="",
+        engine_sha256=hashlib.sha256(engine).hexdigest(),
+    ).to_json()  # fmt: skip
     files = {
         "m.onnx": proto.SerializeToString(),
         "m.safetensors": save({"a": torch.zeros(3, 3)}, {"form": "guided"}),
@@ -132,6 +138,7 @@ def models() -> tuple[dict[str, bytes], Callable[[bytes, Path], None]]:
         "m.engine.json": json.dumps(
             {"format": FORMAT, "flavor": "rtx", "version": "1", "profiles": []}
         ).encode(),
+        "m.engine": engine,
         **{f"{name}.icc": icc for name, (_, icc) in PROFILES.items()},
     }
 
@@ -148,6 +155,10 @@ def models() -> tuple[dict[str, bytes], Callable[[bytes, Path], None]]:
                 load_checkpoint(path)
             elif name.endswith(".ranges.json"):
                 ranges.load(path, {}, ["a"])
+            elif name.endswith(".engine"):
+                (folder / "m.engine.json").write_bytes(beside)
+                found, _ = read_engine(path)  # nothing but the very file
+                assert found == engine
             elif name.endswith(".engine.json"):
                 with contextlib.suppress(ValueError):  # which the engine makes a sentence of
                     parse(data)
@@ -155,6 +166,7 @@ def models() -> tuple[dict[str, bytes], Callable[[bytes, Path], None]]:
                 decode_photo(encode_image(rgb, "PNG", Metadata(icc=data)))
         finally:
             path.unlink()
+            (folder / "m.engine.json").unlink(missing_ok=True)
 
     return files, read
 

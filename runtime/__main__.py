@@ -138,8 +138,8 @@ def _one(args: argparse.Namespace) -> int:
         raise ImageError("Standard output is closed; give the name of a file by -o.")
     (source,) = args.photos
     if not to_stdout:
-        others = (args.hints, args.layer, args.hint_image, args.hint_mask)
-        read = [name for name in others if name and name != _STANDARD]
+        files = (args.hints, args.layer, args.hint_image, args.hint_mask)
+        read = [name for name in files if name and name != _STANDARD]
         settings.check(args.output, None if source == _STANDARD else source, read)
     typed = Hints([parse_hint(text) for text in args.hint])
     photo = _read(source, settings)
@@ -153,14 +153,16 @@ def _one(args: argparse.Namespace) -> int:
     else:
         colored = colorizer.colorize(photo.pixels, hints)
     notes = [*photo.notes]
+    others = (args.hint, args.layer, args.hint_image)
+    hint_file = None if any(others) or args.hints == _STANDARD else args.hints
     if to_stdout:
         ending = args.format or ".png"
-        data = encoded(ending, colored, photo, hints, colorizer, settings, notes)
+        data = encoded(ending, colored, photo, hints, colorizer, settings, notes, hint_file)
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
         target = Path(args.output)
-        finish(target, colored, photo, hints, colorizer, settings, notes)
+        finish(target, colored, photo, hints, colorizer, settings, notes, hint_file)
     for note in notes:
         print(f"note: {source}: {note}", file=sys.stderr)
     out = sys.stderr if to_stdout else sys.stdout

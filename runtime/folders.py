@@ -66,6 +66,10 @@ class Plan:
     others: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def cannot_enter(self, error: OSError) -> None:
+        """Leave a folder out."""
+        self.refused.append((Path(error.filename), f"it cannot be entered: {error.strerror}"))
+
 
 @dataclass
 class Outcome:
@@ -105,7 +109,7 @@ def plan(
         If a folder holds no picture.
     """
     made = Plan()
-    hint_files = _HintFiles(hints_dir)
+    hint_files = _HintFiles(hints_dir, made)
     for source in map(Path, sources):
         if _is(source.is_dir):
             pairs = [(p, p.relative_to(source)) for p in _pictures_in(source, out_dir, made)]
@@ -127,13 +131,13 @@ def _pictures_in(source: Path, out_dir: Path, made: Plan) -> list[Path]:
     out = _real(out_dir)
     out_inside = _real(source) in out.parents
     found: list[Path] = []
-
-    def unreadable(error: OSError) -> None:
-        made.refused.append((Path(error.filename), f"it cannot be entered: {error.strerror}"))
-
-    for path in files_below(source, unreadable, skip=out if out_inside else None):
+    for path in files_below(source, made.cannot_enter, skip=out if out_inside else None):
         if _is(path.is_file):
             _sort_in(path, found, made)
+        elif path.suffix.lower() in (*READABLE, *_PICTURES):
+            made.refused.append((path, "it is no file, or a link that leads nowhere"))
+        else:
+            made.others += 1
     return found
 
 
@@ -192,12 +196,12 @@ def _real(path: Path) -> Path:
 class _HintFiles:
     """The hint files of a folder, each used for a photo or named."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, made: Plan) -> None:
         self._files: dict[str, Path] = {}
         self._any_case: dict[str, Path] = {}
         self._used: dict[Path, int] = {}
         if folder is not None:
-            for path in files_below(folder, lambda error: None):
+            for path in files_below(folder, made.cannot_enter):
                 if path.suffix.lower() == ".json" and _is(path.is_file):
                     name = path.relative_to(folder).as_posix()
                     self._files[name] = path
@@ -273,7 +277,7 @@ def run_jobs(
             settings.check(job.target, job.source, [job.hints] if job.hints else [])
             colored = colorizer.colorize(photo.pixels, hints)
             notes = [*photo.notes]
-            finish(job.target, colored, photo, hints, colorizer, settings, notes)
+            finish(job.target, colored, photo, hints, colorizer, settings, notes, job.hints)
             for note in notes:
                 bar.write(f"note: {job.source}: {note}")
             outcome.done += 1

@@ -99,13 +99,13 @@ def _open_pillow(image: Any) -> Opened:
     name = "the image"
     try:
         image.load()  # which may have been put off
-        shown = image if image.mode.startswith("I;16") else plain(image, name)
+        shown = np.asarray(image) if image.mode.startswith("I;16") else plain(image, name)
     except (OSError, ValueError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"The image cannot be read: {first_line(error)}.") from None
-    if image.mode.startswith("I;16"):
-        pixels, icc = np.asarray(image).astype(np.uint16), None
+    if isinstance(shown, np.ndarray):
+        pixels, icc = shown.astype(np.uint16), None
     else:
         pixels, icc = to_srgb(shown, shown.mode, image.info.get("icc_profile"), name, [])
 

@@ -86,8 +86,13 @@ def target_name(path: Path, place: Path, extension: str | None) -> Path:
     return place.with_suffix(ending) if known else place.with_name(place.name + ending)
 
 
-def settled(
-    photo: Photo, hints: Hints, colorizer: Colorizer, settings: Settings
+def _settled(
+    photo: Photo,
+    hints: Hints,
+    colorizer: Colorizer,
+    settings: Settings,
+    notes: list[str],
+    hint_file: str | Path | None,
 ) -> Metadata | None:
     """Metadata to write beside a result."""
     metadata = photo.metadata if settings.metadata else None
@@ -100,11 +105,24 @@ def settled(
             "ModelVersion": colorizer.metadata.get("hscaunet_version", "unknown"),
             "WeightsSHA256": colorizer.metadata.get("weights_sha256", "unknown"),
             "Hints": str(len(hints)),
-            "HintsSHA256": hashlib.sha256(hints.to_json().encode()).hexdigest(),
+            "HintsSHA256": hashlib.sha256(_hint_bytes(hints, hint_file)).hexdigest(),
         }
         metadata = metadata or Metadata()
-        metadata = replace(metadata, xmp=with_provenance(metadata.xmp, facts))
+        xmp = with_provenance(metadata.xmp, facts)
+        if xmp is None:
+            notes.append("Its XMP cannot be added to; it was replaced by --provenance.")
+        metadata = replace(metadata, xmp=xmp or with_provenance(None, facts))
     return metadata
+
+
+def _hint_bytes(hints: Hints, hint_file: str | Path | None) -> bytes:
+    """The hint file, if one file holds all the hints; else what it would be."""
+    try:
+        if hint_file is not None and Path(hint_file).is_file():
+            return Path(hint_file).read_bytes()
+    except OSError:  # gone, or closed to us, since it was used
+        pass
+    return hints.to_json().encode()
 
 
 def finish(
@@ -115,11 +133,15 @@ def finish(
     colorizer: Colorizer,
     settings: Settings,
     notes: list[str],
+    hint_file: str | Path | None = None,
 ) -> None:
-    """Write a result; what its format cannot hold is added to `notes`."""
+    """Write a result; what its format cannot hold is added to `notes`.
+
+    `hint_file` is where the hints came from, if from one file alone.
+    """
     pixels, lost = fit_pixels(colored, FORMATS[target.suffix.lower()])
     notes += lost
-    metadata = settled(photo, hints, colorizer, settings)
+    metadata = _settled(photo, hints, colorizer, settings, notes, hint_file)
     write_image(target, pixels, metadata, quality=settings.quality, notes=notes)
 
 
@@ -131,10 +153,11 @@ def encoded(
     colorizer: Colorizer,
     settings: Settings,
     notes: list[str],
+    hint_file: str | Path | None = None,
 ) -> bytes:
     """As `finish`, for a stream."""
     kind = FORMATS[ending.lower()]
     pixels, lost = fit_pixels(colored, kind)
     notes += lost
-    metadata = settled(photo, hints, colorizer, settings)
+    metadata = _settled(photo, hints, colorizer, settings, notes, hint_file)
     return encode_image(pixels, kind, metadata, quality=settings.quality, notes=notes)

@@ -23,16 +23,22 @@ def files_below(
     Notes
     -----
     A linked folder is entered like any other, but no folder twice, so that loops of links end.
+    Links come last: what can be reached without one is found at its own place.
     """
-    seen = {folder.resolve()}
-    found = []
-    for place, names, files in os.walk(folder, onerror=unreadable, followlinks=True):
-        here = Path(place)
-        names.sort()
-        for name in list(names):
-            inner = (here / name).resolve()
-            if name.startswith(".") or inner in seen or inner == skip:
-                names.remove(name)
-            seen.add(inner)
-        found += [here / name for name in files if not name.startswith(".")]
+    found: list[Path] = []
+    seen = set() if skip is None else {skip}
+    waiting = [folder]
+    while waiting:
+        top = waiting.pop(0)
+        if top.resolve() in seen:
+            continue
+        seen.add(top.resolve())
+        for place, names, files in os.walk(top, onerror=unreadable):
+            here = Path(place)
+            found += [here / name for name in files if not name.startswith(".")]
+            inner = [here / name for name in sorted(names) if not name.startswith(".")]
+            waiting += [path for path in inner if path.is_symlink()]
+            inner = [p for p in inner if not p.is_symlink() and p.resolve() not in seen]
+            seen.update(path.resolve() for path in inner)
+            names[:] = [path.name for path in inner]
     yield from sorted(found)

@@ -117,18 +117,20 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # which the workers share
+    if kept := os.environ.get("HSCAUNET_KEEP_EXPORTS"):  # between runs, until export/ changes
+        folder = Path(kept)
     real = network.to_proto
 
     def to_proto(network, example, *more):  # type: ignore[no-untyped-def]
         state = hashlib.sha256(repr((network, [tuple(e.shape) for e in example], more)).encode())
         for name, value in network.state_dict().items():
             state.update(name.encode() + value.contiguous().numpy().tobytes())
-        kept = folder / f"{state.hexdigest()[:32]}.exported"
-        if not kept.exists():
-            new = kept.with_suffix(f".{os.getpid()}")
+        file = folder / f"{state.hexdigest()[:32]}.exported"
+        if not file.exists():
+            new = file.with_suffix(f".{os.getpid()}")
             new.write_bytes(real(network, example, *more).SerializeToString())
-            new.replace(kept)
-        return onnx.load_from_string(kept.read_bytes())
+            new.replace(file)
+        return onnx.load_from_string(file.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (network, pipeline):

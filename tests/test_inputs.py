@@ -117,7 +117,7 @@ def test_a_photo_is_saved_in_every_way(tmp_path):
     assert deep.to_pil().mode == "RGBA"
     with pytest.raises(ImageError, match="no format"):
         photo.save(tmp_path / "p.xyz")
-    with pytest.raises(ImageError, match="no format"):
+    with pytest.raises(ImageError, match="needs a format"):
         photo.save(io.BytesIO())
 
 
@@ -170,3 +170,34 @@ def test_the_spelling_of_before_warms_up_and_warns(colorizer):
     colorizer.warm_up((80, 60))
     with pytest.warns(DeprecationWarning, match="warm_up"):
         colorizer.warm_up(60, 80)
+
+
+def test_pillow_images_of_rare_modes(colorizer, wanted):
+    deep = Image.fromarray(GREY.astype(np.int32) * 257)
+    assert deep.mode == "I"
+    assert np.array_equal(
+        np.asarray(colorizer.colorize(deep, HINTS)),
+        np.asarray(colorizer.colorize(Image.fromarray(GREY.astype(np.uint16) * 257), HINTS)),
+    )
+    assert colorizer.colorize(Image.fromarray(RGB).convert("HSV"), HINTS).mode == "RGB"
+    with pytest.raises(ImageError, match="array of numpy"):
+        colorizer.colorize(Image.fromarray(GREY.astype(np.float32)), HINTS)
+
+
+def test_files_that_read_piece_by_piece_and_targets_that_are_none():
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 100))
+
+    file = io.BytesIO()
+    Photo(RGB).save(file, "PNG")
+    assert np.array_equal(read_photo(Slow(file.getvalue())).pixels, RGB)
+    for target, format, sentence in (
+        (None, "PNG", "to a path or a file"),
+        (io.BytesIO(), None, "needs a format"),
+        (io.StringIO(), "PNG", "open for bytes"),
+    ):
+        with pytest.raises(ImageError, match=sentence):
+            Photo(RGB).save(target, format)
+    with pytest.raises(ImageError, match="needs a format"):
+        write_image(io.BytesIO(), RGB)

@@ -1,6 +1,7 @@
 """Files, folders, pipes and streams: everything used or named, nothing written by mistake."""
 
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ from runtime.__main__ import main
 from runtime.folders import plan
 from runtime.hints.masks import painted
 from runtime.images import check_writable, decode_photo, encode_image
+from runtime.images.signals import depth_of_avif
 from runtime.safe_files import write_atomically
 
 RGB = colorful(40, 52)
@@ -94,6 +96,46 @@ def test_a_folder_that_cannot_be_entered_is_named(tmp_path, monkeypatch):
     assert len(made.jobs) == 1
     assert made.refused[0][0].name == "secret"
     assert "Permission denied" in made.refused[0][1]
+
+
+@linux
+def test_a_folder_is_found_at_its_own_place_before_links(tmp_path):
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    write_image(tmp_path / "b" / "deep" / "p.png", RGB)
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "again").symlink_to(tmp_path)
+    (job,) = plan([str(tmp_path)], tmp_path / "out").jobs
+    assert job.source == tmp_path / "b" / "deep" / "p.png"
+
+
+@linux
+def test_links_that_lead_nowhere_are_named(run, tmp_path):
+    (tmp_path / "f").mkdir()
+    write_image(tmp_path / "f" / "p.png", RGB)
+    (tmp_path / "f" / "q.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "f" / "note").symlink_to(tmp_path / "gone")
+    status, said = run("f", "--out-dir", "o")
+    assert status == 1
+    assert "1 of 2 colorized" in said
+    assert "q.png: it is no file, or a link that leads nowhere" in said
+    assert "1 other files passed over" in said
+
+
+def test_a_folder_of_hint_files_that_cannot_be_entered_is_named(tmp_path, monkeypatch):
+    write_image(tmp_path / "p.png", RGB)
+    (tmp_path / "hints" / "closed").mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    made = plan([str(tmp_path / "p.png")], tmp_path / "out", hints_dir=tmp_path / "hints")
+    ((path, why),) = made.refused
+    assert path == tmp_path / "hints" / "closed"
+    assert "cannot be entered" in why
 
 
 def test_one_clash_stops_one_photo(run, tmp_path):
@@ -329,7 +371,7 @@ def test_damage_limits_and_what_is_not_read_are_different_sentences(tmp_path):
         (b"plain text", "is not a picture this release reads"),
         (b"FUJIFILMCCD-RAW 0201", "camera's raw file"),
         (png[:40], "damaged"),
-        (png[:-400], "damaged or cut short"),
+        (png[:-400], r"cut short; get the whole file"),
         (encode_image(RGB, "JPEG")[:-600], "cut short"),
     ):
         with pytest.raises(ImageError, match=message):
@@ -366,6 +408,46 @@ def test_a_cut_png_is_read_as_far_as_it_goes_if_asked(dtype):
     photo = decode_photo(data, tolerant=True)
     assert np.array_equal(photo.pixels[:50], image[:50])
     assert "cut short" in photo.notes[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_png_that_lacks_its_end_only_is_whole(dtype):
+    image = colorful(60, 70).astype(dtype)
+    data = encode_image(image, "PNG")
+    photo = decode_photo(data[:-12])
+    assert np.array_equal(photo.pixels, image)
+    assert photo.notes == ("It is cut short; all pixels are there.",)
+
+
+def test_what_lies_behind_a_jpeg_is_named():
+    data = encode_image(RGB, "JPEG")
+    assert decode_photo(data + b"\0" * 512).notes == ()  # padding
+    film = decode_photo(data + b"\0\0\0\x18ftypmp42" + bytes(20))
+    assert film.notes == ("Left out: a video behind the picture (32 bytes).",)
+    assert "4 bytes behind the picture" in decode_photo(data + b"more").notes[0]
+    assert np.array_equal(film.pixels, decode_photo(data).pixels)
+
+
+def test_the_depth_that_an_avif_loses_is_named(monkeypatch):
+    data = bytearray(encode_image(RGB, "AVIF"))
+    assert decode_photo(bytes(data)).notes == ()
+    at = data.index(b"av1C") + 6
+    for bits, flags in ((8, 0), (10, 0x40), (12, 0x60)):
+        data[at] = (data[at] & 0x9F) | flags  # what the box says; Pillow writes no deep pictures
+        assert depth_of_avif(bytes(data)) == bits
+    monkeypatch.setattr("runtime.images.containers.depth_of_avif", lambda data: 10)
+    note = decode_photo(encode_image(RGB, "AVIF")).notes[0]
+    assert note == "Its 10 bits a channel were read as 8."
+
+
+def test_text_that_begins_like_a_bmp_is_no_picture(run, tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "notes").write_text("BM 12, the archive's box of glass plates")
+    (tmp_path / "f" / "p").write_bytes(encode_image(RGB, "BMP"))
+    status, said = run("f", "--out-dir", "o")
+    assert status == 0
+    assert "1 of 1 colorized" in said
+    assert "1 other files passed over" in said
 
 
 def test_other_frames_are_named():
@@ -422,6 +504,29 @@ def test_metadata_is_left_out_and_provenance_said_if_asked(run, tmp_path):
     packet = read_photo(tmp_path / "c.jpg").metadata.xmp.decode()
     assert 'hscaunet:Hints="1"' in packet
     assert "hscaunet:WeightsSHA256" in packet
+    Hints([Hint(3, 4, "#c04030")]).save(tmp_path / "h.json")
+    digest = hashlib.sha256((tmp_path / "h.json").read_bytes()).hexdigest()
+    assert run("p.jpg", "-o", "d.jpg", "--provenance", "--hints", "h.json")[0] == 0
+    assert digest.encode() in read_photo(tmp_path / "d.jpg").metadata.xmp
+
+
+def test_provenance_keeps_a_packet_of_two_bytes_a_letter_and_says_what_it_replaces(run, tmp_path):
+    from runtime import Metadata
+
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        'syntax-ns#"><rdf:Description tiff:Orientation="6" dc:title="Großmutter"/></rdf:RDF>'
+        "</x:xmpmeta>"
+    )
+    for coding in ("utf-16", "utf-16-be", "utf-8"):
+        write_image(tmp_path / "p.tif", RGB, Metadata(xmp=packet.encode(coding)))
+        assert run("p.tif", "-o", "q.tif", "--provenance")[0] == 0
+        made = read_photo(tmp_path / "q.tif").metadata.xmp.decode()
+        assert "Großmutter" in made
+        assert 'Orientation="1"' in made
+        assert "hscaunet:Model" in made
+    write_image(tmp_path / "p.tif", RGB, Metadata(xmp=b"no XML"))
+    assert "replaced by --provenance" in run("p.tif", "-o", "q.tif", "--provenance")[1]
 
 
 @linux

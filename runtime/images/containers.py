@@ -21,9 +21,9 @@ from ..errors import ImageError, MissingDependencyError
 from . import exif as exif_data
 from . import tags
 from .curves import Space
-from .jpeg import has_all_scans, read_segments, split_resources
+from .jpeg import has_all_scans, read_segments, split_resources, what_follows
 from .png import mended, read_chunks
-from .signals import coding_of_avif, space_of_coding, space_of_png
+from .signals import coding_of_avif, depth_of_avif, space_of_coding, space_of_png
 
 
 @dataclass
@@ -101,12 +101,17 @@ def plain(image: Any, name: str) -> Any:
     if image.mode in ("P", "PA"):
         see_through = image.mode == "PA" or "transparency" in image.info
         return image.convert("RGBA" if see_through else "RGB")
-    if image.mode in ("RGBX", "YCbCr"):
+    if image.mode in ("RGBX", "YCbCr", "HSV"):
         return image.convert("RGB")
     if image.mode in ("RGBa", "La"):
         return image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
+    if image.mode == "I":  # as which Pillow has given grey of 16 bits
+        values = np.asarray(image)
+        if values.min() >= 0 and values.max() <= 65535:
+            return values.astype(np.uint16)
     raise ImageError(
-        f"{name} holds pixels of a kind that is not read ({image.mode}); save it as grey or RGB."
+        f"{name} holds pixels of a kind that is not read ({image.mode}); save it as grey or RGB, "
+        "or give an array of numpy."
     )
 
 
@@ -119,6 +124,8 @@ def read_jpeg(
     """See `Found`."""
     beside = read_segments(data)
     _one_picture(beside.pictures, "pictures (such as a gain map)", notes, page, name)
+    if beside.pictures == 1 and (behind := what_follows(data)):  # else that is what follows
+        beside.unknown.append(behind)
     image = _open("JPEG", data)
 
     def load() -> Any:
@@ -192,9 +199,13 @@ def read_png(
     if beside.damaged:
         notes.append(f"Damaged, and left out: {', '.join(beside.damaged)}.")
     picture = beside.picture
-    if tolerant and not beside.whole:
-        picture = mended(picture)
-        notes.append("It is cut short; what is missing is black.")
+    if not beside.whole:
+        made = mended(picture, tolerant)
+        if made is None:
+            raise ImageError(f"{name} is cut short; get the whole file, or add --tolerant.")
+        picture, missing = made
+        what = "what is missing is black" if missing else "all pixels are there"
+        notes.append(f"It is cut short; {what}.")
     image = _open("PNG", picture)
     deep = data[24] == 16
     space = None
@@ -207,8 +218,6 @@ def read_png(
     def load() -> Any:
         if not deep:
             return _loaded(image, name)
-        if not (beside.whole or tolerant):
-            raise ImageError(f"{name} is cut short; get the whole file, or add --tolerant.")
         _open("PNG", picture).verify()  # OpenCV does not look at every CRC
         return _png_by_opencv(picture, data[25], name)
 
@@ -372,6 +381,8 @@ def _found_by_pillow(
     comment = info.get("comment")
     icc = info.get("icc_profile") or None
     coding = coding_of_avif(data) if kind in ("AVIF", "HEIC") and not icc else None
+    if kind == "AVIF" and (bits := depth_of_avif(data)) > 8:
+        notes.append(f"Its {bits} bits a channel were read as 8.")
     return Found(
         image.size,
         lambda: _loaded(image, name),

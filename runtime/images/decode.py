@@ -220,6 +220,11 @@ def _read_open(file: Any) -> bytes:
     """What is left of a binary file."""
     try:
         data = file.read(MAX_FILE_BYTES + 1)
+        while data and isinstance(data, bytes) and len(data) <= MAX_FILE_BYTES:
+            more = file.read(MAX_FILE_BYTES + 1 - len(data))  # one read may give less than there is
+            if not more:
+                break
+            data += more
     except Exception as error:  # of whatever the application's object is
         raise ImageError(f"The image cannot be read: {first_line(error)}.") from None
     if not isinstance(data, bytes):

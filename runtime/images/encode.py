@@ -235,10 +235,14 @@ def write_image(
         the file cannot be written.
     """
     if not isinstance(path, str | os.PathLike) and hasattr(path, "write"):
-        kind = format_named(format if format is not None else "missing")
+        if format is None:
+            raise ImageError("A file that is open needs a format, such as format='PNG'.")
+        kind = format_named(format)
         data = encode_image(image, kind, metadata, quality=quality, notes=notes)
         try:
             path.write(data)
+        except TypeError:
+            raise ImageError("The file must be open for bytes (mode 'wb').") from None
         except (OSError, ValueError) as error:
             raise ImageError(f"The picture cannot be written: {first_line(error)}.") from None
         return

@@ -17,9 +17,8 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2"),
     (b"\xff\x4f\xff\x51", "JP2"),
     (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
 )
-
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
@@ -47,6 +46,8 @@ def kind_of(data: bytes) -> str | None:
         return "HEIC" if brands.intersection(_HEIC) else None
     if data.startswith(b"RIFF"):
         return "WEBP" if data[8:12] == b"WEBP" else None
+    if data.startswith(b"BM"):  # which a text may begin with as well
+        return "BMP" if int.from_bytes(data[14:18], "little") in _BMP_HEADERS else None
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ _MOST = 65533
 """Bytes that one segment holds."""
 
 MAX_EXIF = _MOST - len(PREFIX)
+
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")
+"""Of a segment: not a byte of the picture, a fill byte, or a marker without a length."""
 
 
 @dataclass
@@ -124,21 +128,30 @@ def has_all_scans(data: bytes) -> bool:
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and payload of frame and scan headers, all through the file."""
+    """Marker and payload of each segment, all through the file; of the end, what lies behind."""
     at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF) or 0xD0 <= data[at + 1] <= 0xD8:
-            at = data.find(b"\xff", at + 1)
-            if at < 0:
-                return
-            continue
-        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+    while (found := _MARKER.search(data, at)) and (at := found.start()) + 2 <= len(data):
+        marker = data[at + 1]
         if marker == 0xD9:
+            yield marker, data[at + 2 :]
             return
+        if at + 4 > len(data):
+            return
+        (length,) = struct.unpack_from(">H", data, at + 2)
         body = data[at + 4 : at + 2 + length]
         if len(body) == length - 2:
             yield marker, body
         at += 2 + length
+
+
+def what_follows(data: bytes) -> str:
+    """What lies behind a JPEG's end, for a sentence; empty if that is nothing."""
+    rest = next((body for marker, body in _frames(data) if marker == 0xD9), b"")
+    if not rest.strip(b"\0\r\n\xff"):
+        return ""
+    if b"ftyp" in rest[:4096]:
+        return f"a video behind the picture ({len(rest)} bytes)"
+    return f"{len(rest)} bytes behind the picture"
 
 
 def _count_pictures(index: bytes) -> int:

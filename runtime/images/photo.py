@@ -128,7 +128,12 @@ class Photo:
         """
         from .encode import fit_pixels, format_named, write_image
 
-        ending = format if format is not None else os.path.splitext(str(path))[1]
+        named = isinstance(path, str | os.PathLike)
+        if not named and not hasattr(path, "write"):
+            raise ImageError(f"A picture is saved to a path or a file, not {path!r:.60}.")
+        if not named and format is None:
+            raise ImageError("A file that is open needs a format, such as format='PNG'.")
+        ending = format if format is not None else os.path.splitext(path)[1]
         pixels, notes = fit_pixels(self.pixels, format_named(ending))
         write_image(path, pixels, self.metadata, quality=quality, notes=notes, format=format)
         return notes

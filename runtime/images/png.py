@@ -169,8 +169,19 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 """Of each pass of an interlaced PNG: first column and row, and steps across and down."""
 
 
-def mended(picture: bytes) -> bytes:
-    """A PNG that is cut short, with what is missing filled by zeros.
+def mended(picture: bytes, tolerant: bool) -> tuple[bytes, int] | None:
+    """A PNG without its end, with one.
+
+    Parameters
+    ----------
+    picture : bytes
+    tolerant : bool
+        Whether pixels may be missing, which are filled by zeros.
+
+    Returns
+    -------
+    (bytes, int) or None
+        The PNG and how many bytes of its pixels were missing.
 
     Raises
     ------
@@ -200,8 +211,11 @@ def mended(picture: bytes) -> bytes:
             raw += machine.decompress(stream[at : at + 4096], size - len(raw) or 1)
         except zlib.error:
             break
+    missing = max(0, size - len(raw))
+    if missing and not tolerant:
+        return None
     rest = zlib.compress(bytes(raw[:size]).ljust(size, b"\0"), 1)
-    return b"".join([SIGNATURE, *head, chunk(b"IDAT", rest), chunk(b"IEND", b"")])
+    return b"".join([SIGNATURE, *head, chunk(b"IDAT", rest), chunk(b"IEND", b"")]), missing
 
 
 def keyword_of(body: bytes) -> str:

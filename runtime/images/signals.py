@@ -157,3 +157,12 @@ def coding_of_avif(data: bytes) -> tuple[int, int] | None:
     if at < 0 or at + 12 > len(data):
         return None
     return struct.unpack_from(">HH", data, at + 8)
+
+
+def depth_of_avif(data: bytes) -> int:
+    """Bits a channel by an AVIF's first av1C box (AV1-ISOBMFF 2.3.3); 8 if it has none."""
+    at = data.find(b"av1C", 0, 1 << 20)
+    if at < 0 or at + 7 > len(data):
+        return 8
+    high, twelve = data[at + 6] & 0x40, data[at + 6] & 0x20
+    return (12 if twelve else 10) if high else 8

@@ -17,6 +17,7 @@ def settle(xmp: bytes, width: int, height: int) -> bytes | None:
     Numbers of orientation, size and colour space are patched, wherever they stand as an attribute
     or an element; all else stays byte for byte.
     """
+    xmp = _as_utf8(xmp)
     if any(word in xmp for word in _CONTAINERS):
         return None
     values = {
@@ -35,7 +36,18 @@ def settle(xmp: bytes, width: int, height: int) -> bytes | None:
     return xmp
 
 
-def with_provenance(xmp: bytes | None, facts: dict[str, str]) -> bytes:
+def _as_utf8(xmp: bytes) -> bytes:
+    """A packet of UTF-16, which a TIFF may hold, as UTF-8; any other as it is."""
+    order = {b"\xfe\xff": "utf-16", b"\xff\xfe": "utf-16", b"\0<": "utf-16-be", b"<\0": "utf-16-le"}
+    coding = order.get(xmp[:2])
+    try:
+        text = "" if coding is None else xmp.decode(coding)
+    except UnicodeDecodeError:
+        return xmp
+    return text.lstrip("\ufeff").encode() or xmp
+
+
+def with_provenance(xmp: bytes | None, facts: dict[str, str]) -> bytes | None:
     """XMP with a description of how the colours were made.
 
     Parameters
@@ -44,13 +56,17 @@ def with_provenance(xmp: bytes | None, facts: dict[str, str]) -> bytes:
         A packet to add to.
     facts : dict of str to str
         Such as ``Model``; names are those of XML attributes.
+
+    Returns
+    -------
+    bytes or None
+        None if the packet is none that can be added to.
     """
     attributes = "".join(f"\n    hscaunet:{k}={quoteattr(v)}" for k, v in facts.items())
     ours = (f'<rdf:Description rdf:about="" xmlns:hscaunet="{_NAMESPACE}"{attributes}/>\n').encode()
-    end = b"" if xmp is None else xmp
-    at = end.rfind(b"</rdf:RDF>")
-    if at >= 0:
-        return end[:at] + ours + end[at:]
+    if xmp is not None:
+        at = xmp.rfind(b"</rdf:RDF>")
+        return xmp[:at] + ours + xmp[at:] if at >= 0 else None
     return (
         b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
