@@ -141,6 +141,12 @@ def _pictures_in(source: Path, out_dir: Path, made: Plan) -> list[Path]:
     return found
 
 
+def pictures_in(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Pictures in a folder and below, and what is left out of them, with the reason."""
+    made = Plan()
+    return _pictures_in(folder, folder / ".none", made), made.refused
+
+
 def _sort_in(path: Path, found: list[Path], made: Plan) -> None:
     suffix = path.suffix.lower()
     if suffix in READABLE:

@@ -163,8 +163,29 @@ class Session:
             ids = tuple(self._state.ids)
             self._change(_State(self._state.hints.without(index), ids[:index] + ids[index + 1 :]))
 
-    def set_hints(self, hints: HintsLike) -> None:
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it holds beside the photo's own pixels.
+
+        It does not wait for work that is under way.
+        """
+        shown, ab = self._shown, self._ab
+        held = sum(4 * h * w for h, w in tuple(self._small))  # tuple: it may change meanwhile
+        held += 0 if shown is None else shown[2].nbytes
+        held += 0 if ab is None else ab[1].nbytes
+        held += sum(part.nbytes for part in self._photo or [])
+        return held + self._held + self._state.hints.nbytes + 3 * self._view.L.nbytes
+
+    def set_hints(self, hints: HintsLike, *, undo: bool = True) -> None:
         """Put these in the place of all hints; one step for `undo`.
+
+        Parameters
+        ----------
+        hints
+            See `Colorizer.colorize`.
+        undo : bool
+            Whether the step can be taken back. Applications that keep the steps themselves say
+            False, and nothing is remembered here.
 
         Raises
         ------
@@ -176,6 +197,9 @@ class Session:
             here = Hints(image_size=(self.width, self.height)) + self._checked(hints)
             first, self._next = self._next, self._next + len(hints)
             self._change(_State(here, range(first, self._next)))
+            if not undo:
+                self._done.clear()
+                self._held = 0
 
     def undo(self) -> bool:
         """Take the last change back; False if there is none."""
@@ -224,19 +248,44 @@ class Session:
         ImageError
             If `max_side` is no whole number of at least 1.
         """
-        max_side = whole_number(max_side, "max_side", 1, 1 << 31, ImageError)
-        size = fit_within(self.height, self.width, max_side)
+        size = self._preview_size(max_side)
         with self._lock:
             if self._shown is None or self._shown[:2] != (self._state, size):
-                small = self._small.pop(size, None) or shrunk(self._picture, *size)
-                self._small[size] = small  # at the end: the one used last
-                while len(self._small) > 1 and (
-                    len(self._small) > _PREVIEW_SIZES
-                    or sum(h * w for h, w in self._small) > _PREVIEW_PIXELS
-                ):
-                    self._small.pop(next(iter(self._small)))
-                self._shown = self._state, size, small.join(self._predicted())
+                self._shown = self._state, size, self._shrunk(size).join(self._predicted())
             return self._shown[2].copy()
+
+    def grey(self, max_side: int = 1024) -> NDArray[np.uint8]:
+        """The photo's lightness at the size of `preview`.
+
+        Returns
+        -------
+        ndarray, shape (h, w), uint8
+            sRGB grey of the same L.
+
+        Raises
+        ------
+        ImageError
+            If `max_side` is no whole number of at least 1.
+        """
+        size = self._preview_size(max_side)
+        with self._lock:
+            small = self._shrunk(size)
+        return np.ascontiguousarray(small.join(np.zeros((2, *size), np.float32))[..., 1])
+
+    def _preview_size(self, max_side: int) -> tuple[int, int]:
+        max_side = whole_number(max_side, "max_side", 1, 1 << 31, ImageError)
+        return fit_within(self.height, self.width, max_side)
+
+    def _shrunk(self, size: tuple[int, int]) -> Picture:
+        """The photo at a preview's size, remembered."""
+        small = self._small.pop(size, None) or shrunk(self._picture, *size)
+        self._small[size] = small  # at the end: the one used last
+        while len(self._small) > 1 and (
+            len(self._small) > _PREVIEW_SIZES
+            or sum(h * w for h, w in self._small) > _PREVIEW_PIXELS
+        ):
+            self._small.pop(next(iter(self._small)))
+        return small
 
     def render(self) -> Any:
         """The colorized photo at full size; as `Colorizer.colorize` gives it."""

@@ -1,0 +1,182 @@
+"""``python -m runtime.studio [PHOTO|FOLDER]``: a page where a click gives a thing its colour."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ColorizationError, ImageError
+
+_ADDRESS = "127.0.0.1"
+_PORT = 8642
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from .. import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.studio",
+        description="Open a page on this machine in which photos are colorized by clicks. The same "
+        "server is an HTTP interface for applications (docs/studio.md).",
+    )
+    add = parser.add_argument
+    add("photos", nargs="*", metavar="PHOTO|FOLDER", help="what the page offers when it opens")
+    add("--host", default=_ADDRESS, help=f"address to listen at (default {_ADDRESS}, this machine)")
+    add("--port", type=int, default=None, help=f"default {_PORT}, or another if that is taken")
+    add("--no-browser", action="store_true", help="only print the page's address")
+    add("--token", metavar="SECRET", help="what clients must show; 'new' makes one. Another "
+        "address than this machine's own needs one")  # fmt: skip
+    add("--model", help="bundled name or model file (default: the bundled model)")
+    add("--backend", default="auto", help="auto (default), onnxruntime, openvino or tensorrt")
+    add("--device", default="auto", help="auto (default), cpu or cuda")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    add("--memory", type=int, default=3072, metavar="MIB", help="for open photos (default 3072)")
+    add("--max-pixels", type=int, metavar="N", default=100_000_000,
+        help="largest photo (default 100 million pixels)")  # fmt: skip
+    add("-v", "--verbose", action="store_true", help="log each request")
+    add("--version", action="version", version=f"hscaunet {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.port is not None and not 0 <= args.port < 65536:
+        parser.error("--port must be 0 (any) to 65535.")
+    if args.memory < 64 or args.max_pixels < 1:
+        parser.error("--memory must be at least 64, --max-pixels at least 1.")
+    if args.token is not None and args.token != "new" and len(args.token) < 8:
+        parser.error("--token must have at least 8 characters, or be the word new.")
+    if args.token is not None and not (args.token.isascii() and args.token.replace("-", "")
+                                       .replace("_", "").isalnum()):  # fmt: skip
+        parser.error("--token may have letters, digits, - and _ only.")
+    level = logging.INFO if args.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s")
+    try:
+        return serve(args)
+    except ColorizationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Open the model, listen, and show the page."""
+    import uvicorn
+
+    from ..colorizer import Colorizer
+    from .app import make_app  # which says what is not installed
+    from .guard import LOOPBACK
+    from .store import Limits
+
+    files = photos_of(args.photos)
+    own = args.host in LOOPBACK
+    token = secrets.token_urlsafe(24) if args.token == "new" else args.token
+    if not own and token is None:
+        raise ColorizationError(
+            f"{args.host} can be reached from other machines; add --token new, or a secret of your "
+            "own."
+        )
+    colorizer = Colorizer(
+        args.model, backend=args.backend, device=args.device, threads=args.threads
+    )
+    limits = Limits(pixels=args.max_pixels, memory=args.memory << 20)
+    app = make_app(
+        colorizer,
+        limits=limits,
+        files=files,
+        hosts=LOOPBACK if own else None,
+        token=token,
+    )
+    listener = listen(args.host, args.port)
+    port = listener.getsockname()[1]
+    shown = f"[{args.host}]" if ":" in args.host else args.host
+    address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    print(f"The studio is at {address}\nCtrl-C ends it.", flush=True)
+    if not args.no_browser:
+        threading.Timer(0.5, _show, [address]).start()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=1 << 16,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def photos_of(sources: Sequence[str]) -> list[Path]:
+    """Pictures that are named, and those in folders that are.
+
+    Raises
+    ------
+    ImageError
+        If there is none at a place that is named.
+    """
+    from ..folders import pictures_in
+
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            inside, left_out = pictures_in(source)
+            for path, why in left_out:
+                print(f"left out: {path}: {why}", file=sys.stderr)
+            if not inside:
+                raise ImageError(f"The folder {source} holds no picture.")
+            found += inside
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise ImageError(f"There is no file or folder {source}.")
+    return found
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens; without a port, at the usual one or any that is free.
+
+    Raises
+    ------
+    ColorizationError
+        If it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reason: OSError | None = None
+    for wanted in (_PORT, 0) if port is None else (port,):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # where it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, wanted))
+            listener.listen(128)
+            return listener
+        except OSError as error:
+            reason = error
+            listener.close()
+    assert reason is not None
+    raise ColorizationError(
+        f"{host} port {port} cannot be listened at: {reason.strerror or reason}; name another "
+        "--port or --host."
+    )
+
+
+def _show(address: str) -> None:
+    with contextlib.suppress(Exception):  # a machine without a browser is fine
+        webbrowser.open(address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

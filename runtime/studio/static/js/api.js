@@ -1,0 +1,48 @@
+// The server's addresses; docs/studio.md.
+
+export class ServerError extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+async function ask(method, address, body, signal) {
+  let answer;
+  try {
+    answer = await fetch(address, { method, body, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError(0, "The studio's server does not answer; start it again.");
+  }
+  if (answer.ok) return answer;
+  let sentence = `The server answered ${answer.status}.`;
+  try {
+    sentence = (await answer.json()).error || sentence;
+  } catch { /* no JSON: the number must do */ }
+  throw new ServerError(answer.status, sentence);
+}
+
+const json = async (answer) => (await answer).json();
+const q = encodeURIComponent;
+
+export const about = () => json(ask("GET", "/v1/about"));
+export const openPhoto = (blob, name) => json(ask("POST", `/v1/photos?name=${q(name)}`, blob));
+export const openFile = (number) => json(ask("POST", `/v1/files/${number}`));
+export const closePhoto = (key) => ask("DELETE", `/v1/photos/${key}`).catch(() => {});
+export const grey = async (key, side) =>
+  (await ask("GET", `/v1/photos/${key}/grey?side=${side}`)).blob();
+export const preview = async (key, side, hints) =>
+  (await ask("POST", `/v1/photos/${key}/preview?side=${side}`, hints)).blob();
+export const suggest = (key, x, y, hints) =>
+  json(ask("POST", `/v1/photos/${key}/suggest?x=${x}&y=${y}&k=6`, hints));
+/** A hint file's text, read and scaled to the photo by the server: { hints, ... }. */
+export const readHints = (key, text) => json(ask("POST", `/v1/photos/${key}/hints`, text));
+
+/** The result at full size: { blob, name, notes }. */
+export async function result(key, format, hints) {
+  const answer = await ask("POST", `/v1/photos/${key}/result?format=${q(format)}`, hints);
+  const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition"));
+  const notes = JSON.parse(answer.headers.get("hscaunet-notes") || "[]");
+  return { blob: await answer.blob(), name: decodeURIComponent(name[1]), notes };
+}

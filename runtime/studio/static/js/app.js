@@ -1,0 +1,399 @@
+// The page: what is open, and what every control does to it.
+
+import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact-standalone.js";
+import * as api from "./api.js";
+import { hexOfLab, hexOfRgb, labOfHex, labOfRgb, nameOf, nearest } from "./color.js";
+import { Help } from "./help.js";
+import { History, moved, newId, ofFile, placeOf, toFile } from "./history.js";
+import { forget, keep, kept, recentColors, rememberColor } from "./keep.js";
+import { Newest } from "./newest.js";
+import { Photo, Pixels } from "./photo.js";
+import { Picker } from "./picker.js";
+import { download, filesOf, isHintFile, isPicture } from "./save.js";
+import { Stage } from "./stage.js";
+import { Reference, Strip, Toasts, Toolbar, Welcome } from "./parts.js";
+
+const SIDE = 1024, CLOSE_SIDE = 2560; // of previews, and of those that are looked at closely
+
+export function App() {
+  const [, redraw] = useReducer((n) => n + 1, 0);
+  const [photo, setPhoto] = useState(null);
+  const [about, setAbout] = useState(null);
+  const [opening, setOpening] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [saving, setSaving] = useState(false);
+  const [greyUrl, setGreyUrl] = useState("");
+  const [colorUrl, setColorUrl] = useState("");
+  const [selected, setSelected] = useState(null);
+  const [picking, setPicking] = useState(false); // the popover is open
+  const [suggested, setSuggested] = useState(null);
+  const [recent, setRecent] = useState(recentColors);
+  const [tool, setTool] = useState("point");
+  const [modes, setModes] = useState({ showGrey: false, compare: false, hide: false });
+  const [help, setHelp] = useState(false);
+  const [files, setFiles] = useState([]); // of the strip: { name, blob } or { name, number }
+  const [reference, setReference] = useState(null);
+  const [toasts, setToasts] = useState([]);
+  const [said, say] = useState(""); // for screen readers
+  const history = useRef(new History());
+  const newest = useRef(null);
+  const pixels = useRef({ grey: null, color: null });
+  const control = useRef({});
+  const fileInput = useRef(null);
+  const state = useRef({});
+  const hints = history.current.hints;
+  const one = hints.find((h) => h.id === selected) || null;
+  const side = useRef(SIDE);
+  Object.assign(state.current, { photo, selected, tool, picking, files });
+
+  const tell = (text, kind = "note") => {
+    const id = newId();
+    setToasts((all) => [...all.slice(-3), { id, text, kind }]);
+    setTimeout(() => setToasts((all) => all.filter((t) => t.id !== id)), kind === "error" ? 12000 : 7000);
+  };
+  const fail = (error) => error.name !== "AbortError" && tell(error.message, "error");
+
+  // Pictures: asked for one at a time, the newest hints last
+
+  const show = async (url, set, blob, name) => {
+    pixels.current[name] = await Pixels.of(blob);
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    set((old) => {
+      if (old) setTimeout(() => URL.revokeObjectURL(old), 500);
+      return url;
+    });
+  };
+  if (!newest.current) {
+    newest.current = new Newest(async ({ photo: p, hints: list, side: s }) => {
+      const blob = await p.preview(s, toFile(list, p));
+      if (state.current.photo !== p) return;
+      await show(URL.createObjectURL(blob), setColorUrl, blob, "color");
+    }, setBusy, fail);
+  }
+  const refresh = (p = state.current.photo) =>
+    p && newest.current.ask({ photo: p, hints: history.current.hints, side: side.current });
+  const changed = (list, join = null) => {
+    history.current.set(list, join);
+    redraw();
+    refresh();
+    remember();
+  };
+  const remember = () => {
+    clearTimeout(state.current.timer);
+    state.current.timer = setTimeout(() => {
+      const { photo: p } = state.current;
+      if (!p) return;
+      keep("photo", { source: p.source });
+      keep("hints", { states: history.current.states, index: history.current.index });
+    }, 250);
+  };
+
+  // Opening
+
+  const open = async (source, past = null) => {
+    setOpening(source.name);
+    setPicking(false);
+    setSelected(null);
+    try {
+      const next = await Photo.open(source);
+      state.current.photo?.close();
+      history.current = past || source.past || new History();
+      source.past = history.current;
+      pixels.current = { grey: null, color: null };
+      side.current = SIDE;
+      setGreyUrl("");
+      setColorUrl("");
+      state.current.photo = next;
+      setPhoto(next);
+      next.notes.forEach((note) => tell(note));
+      document.title = `${next.name} – Studio`;
+      const blob = await next.grey(SIDE);
+      await show(URL.createObjectURL(blob), setGreyUrl, blob, "grey");
+      refresh(next);
+      remember();
+    } catch (error) {
+      fail(error);
+    } finally {
+      setOpening("");
+    }
+  };
+  const openFiles = async (list) => {
+    const hintFile = list.find(isHintFile);
+    const pictures = list.filter(isPicture);
+    const left = list.length - pictures.length - list.filter(isHintFile).length;
+    if (left > 0) tell(`${left} file${left > 1 ? "s are no pictures" : " is no picture"} by its name; left out.`);
+    if (pictures.length) {
+      const sources = pictures.map((blob) => ({ name: blob.name || "pasted.png", blob }));
+      setFiles(sources.length > 1 ? sources : []);
+      await open(sources[0]);
+    }
+    if (hintFile) await loadHints(hintFile);
+  };
+  const loadHints = async (file) => {
+    const { photo: p } = state.current;
+    if (!p) return tell("Open the photo first, then its hint file.", "error");
+    try {
+      changed(ofFile(await p.readHints(await file.text())));
+      tell(`${history.current.hints.length} hints of ${file.name}.`);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  useEffect(() => {
+    (async () => {
+      let found = { files: [] };
+      try {
+        found = await api.about();
+        setAbout(found);
+      } catch (error) {
+        fail(error);
+      }
+      const offered = found.files.map((name, number) => ({ name, number }));
+      setFiles(offered.length > 1 ? offered : []);
+      const last = await kept("photo"), past = await kept("hints");
+      const same = last && (last.source.blob || offered[last.source.number]?.name === last.source.name);
+      const wanted = last?.source.number ?? 0;
+      if (same && (last.source.blob ? !offered.length : true)) {
+        const source = last.source.blob ? last.source : offered[wanted];
+        await open(source, past && new History(past.states, past.index));
+      } else if (offered.length) {
+        await open(offered[0]);
+      }
+    })();
+  }, []);
+
+  // Hints
+
+  const lightness = ([x, y]) => {
+    const { grey } = pixels.current;
+    if (!grey) return 50;
+    return labOfRgb(grey.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))[0];
+  };
+  const usual = () => Math.max(1, Math.round((Math.sqrt(photo.width * photo.height) * 5) / 256));
+  const colorAt = (x, y) => {
+    const { color, grey } = pixels.current;
+    const from = color || grey;
+    return hexOfRgb(from.at((x + 0.5) / photo.width, (y + 0.5) / photo.height));
+  };
+  const pick = async (hint) => {
+    setSelected(hint.id);
+    setPicking(true);
+    setSuggested(null);
+    const [x, y] = placeOf(hint);
+    try {
+      const rest = history.current.hints.filter((h) => h.id !== hint.id);
+      const { colors } = await photo.suggest(x, y, toFile(rest, photo));
+      setSuggested(colors);
+    } catch (error) {
+      setSuggested([]);
+      fail(error);
+    }
+  };
+  const add = (x, y) => {
+    const hint = { id: newId(), x, y, color: colorAt(x, y), size: usual() };
+    changed([...history.current.hints, hint]);
+    say(`Hint at ${x}, ${y}`);
+    pick(hint);
+  };
+  const draw = (kind, points) => {
+    const color = recent[0] || colorAt(...points[0]);
+    const thin = points.filter((_, i) => i % Math.ceil(points.length / 2000) === 0);
+    if (kind === "lasso" && thin.length < 3) return;
+    const shape = kind === "brush" ? { stroke: thin, width: 2 * usual() } : { polygon: thin };
+    const hint = { id: newId(), ...shape, color };
+    changed([...history.current.hints, hint]);
+    pick(hint);
+  };
+  const edit = (id, change, join) =>
+    changed(history.current.hints.map((h) => (h.id === id ? change(h) : h)), join);
+  const recolor = (hex, done) => {
+    if (!one) return;
+    edit(one.id, (h) => ({ ...h, color: hex }), `color ${one.id}`);
+    if (done) {
+      rememberColor(hex);
+      setRecent(recentColors());
+      say(`${nameOf(hex)}, ${hex}`);
+    }
+  };
+  const remove = (id) => {
+    changed(history.current.hints.filter((h) => h.id !== id));
+    if (id === state.current.selected) {
+      setSelected(null);
+      setPicking(false);
+    }
+    say("Hint removed");
+  };
+  const most = () => Math.max(2, Math.round(Math.sqrt(photo.width * photo.height) * 0.15));
+  const resize = (id, by) => {
+    const fit = (v) => Math.min(most(), Math.max(1, by > 1 ? Math.ceil(v * by) : Math.floor(v * by)));
+    edit(id, (h) => ("size" in h ? { ...h, size: fit(h.size) } : h.stroke ? { ...h, width: fit(h.width) } : h), `size ${id}`);
+  };
+  const closePicker = () => {
+    setPicking(false);
+    document.querySelector(`.marker[data-id="${selected}"]`)?.focus({ preventScroll: true });
+  };
+  const step = (way) => {
+    history.current[way]();
+    if (!history.current.hints.some((h) => h.id === state.current.selected)) {
+      setSelected(null);
+      setPicking(false);
+    }
+    redraw();
+    refresh();
+    remember();
+    say(way === "undo" ? "Taken back" : "Done again");
+  };
+  const eyedropped = (rgb) => {
+    setTool("point");
+    if (!one) return;
+    const L = lightness(placeOf(one));
+    recolor(hexOfLab(nearest([L, ...labOfRgb(rgb).slice(1)])), true);
+    setPicking(true);
+  };
+
+  // Out
+
+  const save = async (format) => {
+    setSaving(true);
+    try {
+      const made = await photo.result(format, toFile(history.current.hints, photo));
+      download(made.blob, made.name);
+      made.notes.forEach((note) => tell(note));
+    } catch (error) {
+      fail(error);
+    } finally {
+      setSaving(false);
+    }
+  };
+  const saveHints = () => {
+    const text = toFile(history.current.hints, photo);
+    download(new Blob([text], { type: "application/json" }), `${photo.name.replace(/\.[^.]*$/, "")}.hints.json`);
+  };
+
+  // Keys for all of the page
+
+  const mode = (name, value) => setModes((m) => ({ ...m, [name]: value ?? !m[name] }));
+  const beside = (by) => {
+    const at = files.findIndex((f) => f.name === photo?.source.name && f.blob === photo.source.blob);
+    const next = files[at + by];
+    if (next) open(next);
+  };
+  useEffect(() => {
+    const down = (event) => {
+      const typing = event.target.closest("input, select, textarea, dialog");
+      if (event.key === "Escape") {
+        if (tool !== "point") setTool("point");
+        else setPicking(false);
+        return;
+      }
+      const command = event.ctrlKey || event.metaKey;
+      if (command && event.key.toLowerCase() === "z" && !typing) {
+        event.preventDefault();
+        return step(event.shiftKey ? "redo" : "undo");
+      }
+      if (command && event.key.toLowerCase() === "y" && !typing) {
+        event.preventDefault();
+        return step("redo");
+      }
+      if (typing || command || event.altKey) return;
+      const keys = {
+        "?": () => setHelp(true), o: () => fileInput.current.click(),
+        ...(photo && {
+          g: () => mode("showGrey", true), c: () => mode("compare"), h: () => mode("hide"),
+          v: () => setTool("point"), b: () => setTool("brush"), l: () => setTool("lasso"),
+          i: () => one && (setPicking(false), setTool("pick")), s: () => save(""),
+          "+": () => control.current.zoom?.(1.4), "=": () => control.current.zoom?.(1.4),
+          "-": () => control.current.zoom?.(1 / 1.4), 0: () => control.current.fit?.(),
+          "[": () => one && resize(one.id, 1 / 1.2), "]": () => one && resize(one.id, 1.2),
+          Delete: () => one && remove(one.id),
+          PageUp: () => beside(-1), PageDown: () => beside(1),
+        }),
+      };
+      const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      if (!act || (event.repeat && !"+-=[]".includes(event.key))) return;
+      event.preventDefault();
+      act();
+    };
+    const up = (event) => event.key.toLowerCase() === "g" && mode("showGrey", false);
+    const paste = (event) => filesOf(event.clipboardData).then((list) => list.length && openFiles(list));
+    const over = (event) => event.preventDefault();
+    const drop = (event) => {
+      event.preventDefault();
+      filesOf(event.dataTransfer).then((list) => list.length && openFiles(list), fail);
+    };
+    const bound = { keydown: down, keyup: up, paste, dragover: over, drop };
+    for (const [name, handle] of Object.entries(bound)) addEventListener(name, handle);
+    return () => {
+      for (const [name, handle] of Object.entries(bound)) removeEventListener(name, handle);
+    };
+  });
+
+  // Closer looks get a sharper picture
+
+  const onZoom = (by) => {
+    const wanted = by > 1.6 ? CLOSE_SIDE : SIDE;
+    if (!photo || wanted === side.current || Math.max(photo.width, photo.height) <= SIDE) return;
+    clearTimeout(state.current.zoomTimer);
+    state.current.zoomTimer = setTimeout(async () => {
+      side.current = wanted;
+      try {
+        const blob = await photo.grey(wanted);
+        if (state.current.photo !== photo) return;
+        await show(URL.createObjectURL(blob), setGreyUrl, blob, "grey");
+        refresh();
+      } catch (error) {
+        fail(error);
+      }
+    }, 350);
+  };
+
+  const anchor = one && control.current.toScreen?.(placeOf(one));
+  const size = one && ("size" in one ? one.size : one.stroke ? one.width : null);
+  return html`
+    <${Toolbar} ...${{ photo, about, busy, saving, tool, setTool, modes, mode, save, saveHints }}
+      history=${history.current} count=${hints.length} step=${step}
+      open=${() => fileInput.current.click()} help=${() => setHelp(true)}
+      clear=${() => { setPicking(false); setSelected(null); changed([]); }}
+      loadReference=${(file) => setReference(URL.createObjectURL(file))} loadHints=${loadHints} />
+    <input class="hidden" type="file" multiple ref=${fileInput} tabindex="-1" aria-label="Open photos"
+      accept="image/*,.tif,.tiff,.heic,.heif,.jp2,.json"
+      onChange=${(e) => { const list = [...e.currentTarget.files]; e.currentTarget.value = ""; openFiles(list); }} />
+    <main class=${busy || opening ? "busy" : ""} aria-busy=${busy || Boolean(opening)}>
+      ${photo ? html`<${Stage} ...${{ photo, greyUrl, colorUrl, hints, selected, tool, control, onZoom }}
+          ...${modes} brushSize=${2 * usual()} drawColor=${recent[0] || "#888888"}
+          onAdd=${add} onDraw=${draw} onRemove=${remove} onSize=${resize}
+          onMove=${(id, x, y) => { setPicking(false); setSelected(id); edit(id, (h) => moved(h, x, y, photo), `move ${id}`); }}
+          onSelect=${(id) => pick(history.current.hints.find((h) => h.id === id))}
+          onFocusHint=${(id) => !picking && setSelected(id)}
+          onPick=${(x, y) => eyedropped(pixels.current.color.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))} />`
+        : !opening && html`<${Welcome} open=${() => fileInput.current.click()} />`}
+      ${photo && picking && one && !modes.hide && html`<${Picker} key=${one.id} color=${one.color}
+        L=${lightness(placeOf(one))} size=${size} maxSize=${most()} suggested=${suggested} recent=${recent}
+        place=${besideHint(anchor, control.current.box)} onColor=${recolor}
+        onSize=${(v) => edit(one.id, (h) => (h.stroke ? { ...h, width: v } : { ...h, size: v }), `size ${one.id}`)}
+        onRemove=${() => remove(one.id)} onClose=${closePicker}
+        onEyedropper=${() => { setPicking(false); setTool("pick"); }} />`}
+      ${(busy || opening) && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
+      ${opening && html`<p class="opening">Opening ${opening} …</p>`}
+      ${tool === "pick" && html`<p class="banner">Click where the colour is${reference ? ", here or in the reference" : ""}. Esc ends it.</p>`}
+      ${reference && html`<${Reference} url=${reference} picking=${tool === "pick"} onPick=${eyedropped}
+        onClose=${() => setReference(null)} />`}
+    </main>
+    ${files.length > 1 && html`<${Strip} files=${files} current=${photo?.source} onOpen=${(f) => open(f)} />`}
+    <${Toasts} toasts=${toasts} onClose=${(id) => setToasts((all) => all.filter((t) => t.id !== id))} />
+    <div class="hidden" role="status" aria-live="polite">${said}</div>
+    ${help && html`<${Help} about=${about} onClose=${() => setHelp(false)} />`}
+  `;
+}
+
+/** Where the popover stands: beside its hint, inside the stage. Narrow pages have it below. */
+function besideHint(anchor, box) {
+  if (!anchor || !box || box.width < 620) return {};
+  const [wide, high] = [232, 468];
+  const right = anchor[0] + 24 + wide < box.width;
+  const x = right ? anchor[0] + 24 : Math.max(8, anchor[0] - 24 - wide);
+  const y = Math.min(Math.max(8, anchor[1] - 90), Math.max(8, box.height - high - 8));
+  return { left: `${x}px`, top: `${y}px` };
+}

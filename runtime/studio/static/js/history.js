@@ -1,0 +1,70 @@
+// Hints with all steps back and forth. A hint is a row of a hint file (docs/hints.md) with an id.
+
+let last = 0;
+export const newId = () => ++last;
+
+/** What never changes: a list of hints at one time. */
+export class History {
+  constructor(states = [[]], index = states.length - 1) {
+    this.states = states;
+    this.index = index;
+    this.joined = null; // which change the next one like it is joined with
+    for (const state of states) for (const hint of state) last = Math.max(last, hint.id);
+  }
+
+  get hints() {
+    return this.states[this.index];
+  }
+  get canUndo() {
+    return this.index > 0;
+  }
+  get canRedo() {
+    return this.index < this.states.length - 1;
+  }
+
+  /** A new list; changes of the same `join` one after the other are one step. */
+  set(hints, join = null) {
+    const same = join !== null && join === this.joined && this.canUndo;
+    this.states = [...this.states.slice(0, same ? this.index : this.index + 1), hints];
+    this.index = this.states.length - 1;
+    this.joined = join;
+  }
+  undo() {
+    if (this.canUndo) this.index--;
+    this.joined = null;
+  }
+  redo() {
+    if (this.canRedo) this.index++;
+    this.joined = null;
+  }
+}
+
+export const placeOf = (hint) =>
+  hint.stroke ? hint.stroke[0] : hint.polygon ? hint.polygon[0] : hint.mask
+    ? [hint.mask.x, hint.mask.y] : [hint.x, hint.y];
+
+/** The hint at another place, kept inside the photo. */
+export function moved(hint, x, y, { width, height }) {
+  const [x0, y0] = placeOf(hint);
+  const points = hint.stroke || hint.polygon;
+  if (!points) {
+    const clamp = (v, most) => Math.min(most - 1, Math.max(0, Math.round(v)));
+    if (hint.mask) return { ...hint, mask: { ...hint.mask, x: clamp(x, width), y: clamp(y, height) } };
+    return { ...hint, x: clamp(x, width), y: clamp(y, height) };
+  }
+  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
+  const limit = (d, v, most) => Math.min(most - 1 - Math.max(...v), Math.max(-Math.min(...v), d));
+  const dx = limit(Math.round(x - x0), xs, width), dy = limit(Math.round(y - y0), ys, height);
+  const to = points.map(([px, py]) => [px + dx, py + dy]);
+  return hint.stroke ? { ...hint, stroke: to } : { ...hint, polygon: to };
+}
+
+/** Text of a hint file. */
+export function toFile(hints, { width, height }) {
+  const rows = hints.map(({ id, ...row }) => row);
+  const version = rows.every((row) => "x" in row) ? 1 : 2;
+  return JSON.stringify({ format: "hscaunet-hints", version, image: { width, height }, hints: rows });
+}
+
+/** Hints of a hint file as the server gives it. */
+export const ofFile = (file) => file.hints.map((row) => ({ ...row, id: newId() }));

@@ -1,0 +1,54 @@
+// A photo that is open: the server's session, opened again when it has been closed meanwhile.
+
+import * as api from "./api.js";
+
+export class Photo {
+  /** source: { blob, name } of this browser, or { number, name } of the server's machine. */
+  static async open(source) {
+    const photo = new Photo();
+    photo.source = source;
+    await photo.reopen();
+    return photo;
+  }
+
+  async reopen() {
+    const { blob, number, name } = this.source;
+    Object.assign(this, await (blob ? api.openPhoto(blob, name) : api.openFile(number)));
+  }
+
+  /** Do something with the session; once more if it was gone. */
+  async with(work) {
+    try {
+      return await work(this.key);
+    } catch (error) {
+      if (error.status !== 410) throw error;
+      await this.reopen();
+      return work(this.key);
+    }
+  }
+
+  grey = (side) => this.with((key) => api.grey(key, side));
+  preview = (side, hints) => this.with((key) => api.preview(key, side, hints));
+  suggest = (x, y, hints) => this.with((key) => api.suggest(key, x, y, hints));
+  result = (format, hints) => this.with((key) => api.result(key, format, hints));
+  readHints = (text) => this.with((key) => api.readHints(key, text));
+  close = () => api.closePhoto(this.key);
+}
+
+/** Pixels of a picture that the browser shows. */
+export class Pixels {
+  static async of(blob) {
+    const bitmap = await createImageBitmap(blob);
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(bitmap, 0, 0);
+    return Object.assign(new Pixels(), { context, width: bitmap.width, height: bitmap.height });
+  }
+
+  /** [r, g, b] at a place given as shares of width and height. */
+  at(x, y) {
+    const clamp = (v, most) => Math.min(most - 1, Math.max(0, Math.floor(v * most)));
+    return [...this.context.getImageData(clamp(x, this.width), clamp(y, this.height), 1, 1).data]
+      .slice(0, 3);
+  }
+}
