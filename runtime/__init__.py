@@ -17,6 +17,8 @@ _HOMES = {
     "Stroke": ".hints",
     "Region": ".hints",
     "Hints": ".hints",
+    "Keep": ".hints",
+    "Look": ".look",
     "HintReport": ".hint_report",
     "Metadata": ".images",
     "Photo": ".images",

@@ -23,6 +23,7 @@ from .errors import (
     first_line,
     whole_number,
 )
+from .fullsize.finish import Finish
 from .fullsize.keep_hints import keep_hints
 from .fullsize.picture import Picture
 from .hints import Hints
@@ -260,8 +261,9 @@ class Colorizer:
         """
         opened = open_input(image, order)
         view = self._view(opened.pixels, size)
-        ab = self._ab(view.input(self._hints(hints, view)))[0]
-        return opened.give_back(view.picture.join(ab))
+        hints = self._hints(hints, view)
+        ab = _stacked(self._ab(view.inputs(hints)))
+        return opened.give_back(view.picture.join(ab, Finish.of(hints)))
 
     @staticmethod
     def _hints(hints: HintsLike, view: View) -> Hints:
@@ -276,9 +278,9 @@ class Colorizer:
         opened = open_input(image, order)
         view = self._view(opened.pixels, size)
         hints = self._hints(hints, view)
-        picture, ab = view.picture, self._ab(view.input(hints))[0]
-        report = hint_report(view.L, ab, hints, picture.height, picture.width)
-        return opened.give_back(picture.join(ab)), report
+        picture, ab = view.picture, _stacked(self._ab(view.inputs(hints)))
+        report = hint_report(view.L, view.flat(ab, hints), hints, picture.height, picture.width)
+        return opened.give_back(picture.join(ab, Finish.of(hints))), report
 
     def batch(
         self,
@@ -320,12 +322,14 @@ class Colorizer:
         given = [None] * len(images) if hints is None else list(hints)
         if len(given) != len(images):
             raise HintError(f"There are {len(images)} images but hints for {len(given)}.")
-        pictures, inputs, backs = [], [], []
+        pictures, inputs, backs, finishes = [], [], [], []
         for i, (image, its) in enumerate(zip(images, given, strict=True)):
             try:
                 opened = open_input(image, order)
                 view = self._view(opened.pixels, size)
-                inputs.append(view.input(self._hints(its, view)))
+                its = self._hints(its, view)
+                inputs.append(view.inputs(its))
+                finishes.append(Finish.of(its))
                 pictures.append(view.picture)  # of its L no more is needed
                 backs.append(opened.give_back)
             except ValueError as error:
@@ -334,13 +338,14 @@ class Colorizer:
         for i, x in enumerate(inputs):
             shapes.setdefault(x.shape, []).append(i)
         results: list[Any] = [None] * len(images)
-        for members in shapes.values():
-            for start in range(0, len(members), at_once):
-                part = members[start : start + at_once]
-                for i, ab in zip(
-                    part, self._ab(np.concatenate([inputs[i] for i in part])), strict=True
-                ):
-                    results[i] = backs[i](pictures[i].join(ab))
+        for shape, members in shapes.items():
+            each = shape[0]  # two where regions bound their colour
+            for start in range(0, len(members), max(1, at_once // each)):
+                part = members[start : start + max(1, at_once // each)]
+                found = self._ab(np.concatenate([inputs[i] for i in part]))
+                grouped = found.reshape(len(part), each, *found.shape[1:])
+                for i, ab in zip(part, grouped, strict=True):
+                    results[i] = backs[i](pictures[i].join(_stacked(ab), finishes[i]))
         return results
 
     def open(self, image: Any, *, size: int | None = None, order: str = "RGB") -> Session:
@@ -492,6 +497,11 @@ class Colorizer:
                 keep_hints(given[0], one, denormalize_ab(given[1:3]), given[3] > 0)
             np.clip(ab, -128, 127, out=ab)
         return ab
+
+
+def _stacked(ab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 2, h, w) of one photo as (2n, h, w), as `Picture.join` takes it."""
+    return ab.reshape(-1, *ab.shape[2:])
 
 
 def _check_size(size: int) -> int:

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import HintError, ImageError, whole_number
+from .fullsize.finish import Finish
 from .fullsize.picture import Picture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
 from .hints.collection import HintsLike
 from .hints.shapes import MAX_SHAPES, Hint, Shape
 from .inputs import open_input
+from .look import Look
 from .suggest import suggest_colors
 
 if TYPE_CHECKING:
@@ -201,6 +203,15 @@ class Session:
                 self._done.clear()
                 self._held = 0
 
+    def set_look(self, look: Look) -> None:
+        """Put another look on the colours; the network does not run again."""
+        with self._lock:
+            state = _State(self._state.hints.with_look(look), self._state.ids)
+            known = self._ab is not None and self._ab[0] is self._state
+            self._change(state)
+            if known and self._ab is not None:
+                self._ab = state, self._ab[1]
+
     def undo(self) -> bool:
         """Take the last change back; False if there is none."""
         with self._lock:
@@ -251,7 +262,9 @@ class Session:
         size = self._preview_size(max_side)
         with self._lock:
             if self._shown is None or self._shown[:2] != (self._state, size):
-                self._shown = self._state, size, self._shrunk(size).join(self._predicted())
+                finish = Finish.of(self._state.hints, size[::-1])
+                small = self._shrunk(size).join(self._predicted(), finish)
+                self._shown = self._state, size, small
             return self._shown[2].copy()
 
     def grey(self, max_side: int = 1024) -> NDArray[np.uint8]:
@@ -290,13 +303,14 @@ class Session:
     def render(self) -> Any:
         """The colorized photo at full size; as `Colorizer.colorize` gives it."""
         with self._lock:
-            ab = self._predicted()
-        return self._give_back(self._picture.join(ab))
+            ab, finish = self._predicted(), Finish.of(self._state.hints)
+        return self._give_back(self._picture.join(ab, finish))
 
     def report(self) -> HintReport:
         """How well each hint's colour survived."""
         with self._lock:
-            ab, hints = self._predicted(), self._state.hints
+            hints = self._state.hints
+            ab = self._view.flat(self._predicted(), hints)
         return hint_report(self._view.L, ab, hints, self.height, self.width)
 
     def suggest(self, x: int, y: int, k: int = 5) -> list[tuple[int, int, int]]:
@@ -323,7 +337,8 @@ class Session:
         place = Hint(x, y, (128, 128, 128))
         with self._lock:
             self._checked(Hints([place]))
-            ab, hints = self._predicted(), self._state.hints
+            hints = self._state.hints
+            ab = self._view.flat(self._predicted(), hints)
         return suggest_colors(
             self._colors, self._view.L, ab, hints, place, (self.height, self.width), k
         )
@@ -347,9 +362,10 @@ class Session:
         self._state = state
 
     def _predicted(self) -> NDArray[np.float32]:
-        """ab of the present hints, (2, h, w); computed if they changed."""
+        """ab of the present hints, (2, h, w) or (4, h, w); computed if they changed."""
         if self._ab is None or self._ab[0] is not self._state:
-            self._ab = self._state, self._colors(self._view.input(self._state.hints))[0]
+            found = self._colors(self._view.inputs(self._state.hints))
+            self._ab = self._state, found.reshape(-1, *found.shape[2:])
         return self._ab[1]
 
     def _colors(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

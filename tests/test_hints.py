@@ -143,7 +143,7 @@ def test_hint_files_round_trip_and_stay_readable(tmp_path):
         ("[" * 100_000, "not JSON"),
         ("[]", "format"),
         ('{"format": "other"}', "format"),
-        ('{"format": "hscaunet-hints", "version": 3, "hints": []}', "install a newer release"),
+        ('{"format": "hscaunet-hints", "version": 9, "hints": []}', "install a newer release"),
         ('{"format": "hscaunet-hints", "version": 1}', "list of hints"),
         ('{"format": "hscaunet-hints", "version": 1, "hints": [3]}', "Hint 0"),
         ('{"format": "hscaunet-hints", "version": 1, "hints": [{"x": 1, "y": 2}]}', "Hint 0"),

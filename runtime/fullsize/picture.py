@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..color import Y_of, Y_of_f, f_of_Y, srgb_of_xyz
+from ..color import Y_of, Y_of_f, bytes_of, f_of_Y, srgb_of_xyz
 from ..errors import ImageError
 from ..tiles import for_each, row_tiles
-from .resample import (
-    RowResampler,
-    mean_rows,
-    resample_columns,
-    resize_plane,
-    taps,
-)
+from .finish import Finish, own_colors
+from .resample import RowResampler, mean_rows, resample_columns, resize_plane, taps
 
 UPSAMPLING = "lanczos3"
 """How ab is brought to full size; docs/benchmarks.md compares."""
@@ -120,13 +117,25 @@ class Picture:
         f = resize_plane(small, height, width)
         return f * np.float32(116) - np.float32(16)
 
-    def join(self, ab: NDArray[np.float32], *, upsampling: str = UPSAMPLING) -> NDArray[Any]:
+    def _own(self, rows: slice) -> NDArray[Any]:
+        """Rows as they are, (r, W) or (r, W, 3)."""
+        return self._light[rows]
+
+    def join(
+        self,
+        ab: NDArray[np.float32],
+        finish: Finish | None = None,
+        *,
+        upsampling: str = UPSAMPLING,
+    ) -> NDArray[Any]:
         """The photo with its own L and new colours.
 
         Parameters
         ----------
-        ab : ndarray, shape (2, h, w), float32
+        ab : ndarray, shape (2, h, w), or (4, h, w) if `finish` has bounded regions; float32
             Lab units, at any size; resized to the photo's.
+        finish : Finish, optional
+            Where they end and how strong they are, in pixels of this picture.
         upsampling : str
             One of `runtime.fullsize.resample.KERNELS`.
 
@@ -136,7 +145,8 @@ class Picture:
             Of the photo's dtype. Alpha is the photo's own.
         """
         # Lab needs a / 500 and b / 200: scaled while they are small.
-        shares = ab / np.array([500, -200], np.float32)[:, None, None]
+        scale = np.array([500, -200] * (len(ab) // 2), np.float32)
+        shares = ab / scale[:, None, None]
         if shares.shape[2] != self.width:
             shares = resample_columns(shares, taps(shares.shape[2], self.width, upsampling))
         by_rows = None
@@ -155,7 +165,11 @@ class Picture:
             Y = self._Y(rows)
             f = f_of_Y(Y)
             tile = shares[:, rows] if by_rows is None else by_rows.rows(rows)
+            if finish is not None:
+                tile = finish.shares(tile, f, lambda: own_colors(self._own(rows)), rows)
             srgb_of_xyz(Y_of_f(f + tile[0]), Y, Y_of_f(f + tile[1]), out[rows, :, :3])
+            if finish is not None:
+                finish.keep(out[rows, :, :3], lambda: self._own(rows), rows)
             if self._alpha is not None:
                 out[rows, :, 3] = self._alpha[rows]
 
@@ -170,22 +184,35 @@ def shrunk(picture: Picture, height: int, width: int) -> Picture:
     out one level off.
     """
     if (height, width) == (picture.height, picture.width):
-        return _PlanePicture(picture.luminance(), picture.threads)
+        return _PlanePicture(picture.luminance(), picture)
     f = (picture.lightness(height, width) + np.float32(16)) / np.float32(116)
     Y = np.clip(Y_of_f(f), 0, 1)
-    return _PlanePicture(Y, picture.threads)
+    return _PlanePicture(Y, picture)
 
 
 class _PlanePicture(Picture):
-    """A grey picture given by its luminance; joins to 8 bits."""
+    """A smaller picture given by its luminance; joins to 8 bits."""
 
-    def __init__(self, Y: NDArray[np.float32], threads: int | None) -> None:
+    def __init__(self, Y: NDArray[np.float32], source: Picture) -> None:
         self.height, self.width = Y.shape
-        self.dtype, self.threads = np.dtype(np.uint8), threads
+        self.dtype, self.threads = np.dtype(np.uint8), source.threads
         self._light, self._alpha = Y, None
+        self._source, self._small = source, None
+        self._lock = threading.Lock()
 
     def _Y(self, rows: slice) -> NDArray[np.float32]:
         return self._light[rows]
+
+    def _own(self, rows: slice) -> NDArray[Any]:
+        """Made small when they are first asked for: few previews need the photo's own colours."""
+        with self._lock:
+            if self._small is None:
+                size = self.width, self.height
+                own = self._source._light
+                if own.dtype == np.float32:
+                    own = np.clip(own, 0, 1)
+                self._small = bytes_of(cv2.resize(own, size, interpolation=cv2.INTER_AREA))
+        return self._small[rows]
 
 
 def fit_within(height: int, width: int, longest: int) -> tuple[int, int]:

@@ -2,13 +2,14 @@
 
 from .collection import MAX_PIXEL_HINTS, Hints, cell_span
 from .forms import AnyHint, parse_hint
-from .shapes import Hint, Region, Shape, Stroke
+from .shapes import Hint, Keep, Region, Shape, Stroke
 
 __all__ = [
     "MAX_PIXEL_HINTS",
     "AnyHint",
     "Hint",
     "Hints",
+    "Keep",
     "Region",
     "Shape",
     "Stroke",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..color import bytes_of, lab_from_rgb
 from ..errors import HintError
+from ..look import PLAIN, Look
 from .forms import AnyHint, as_hint, as_list, pair, size_of, two_pairs
 from .masks import painted
-from .shapes import Hint, Shape, cells_of
+from .shapes import Hint, Keep, Region, Shape, cells_of
 
 HintsLike = Union["Hints", str, "os.PathLike[str]", Iterable[Any], AnyHint, dict[str, Any], None]
 """What `Hints.coerce` takes."""
@@ -60,11 +61,13 @@ class Hints(Sequence[AnyHint]):
     Parameters
     ----------
     hints : iterable
-        Of Hint, Stroke or Region; of (x, y, color) or (x, y, color, size); of dicts as in a hint
-        file. One of these alone is a list of one.
+        Of Hint, Stroke, Region or Keep; of (x, y, color) or (x, y, color, size); of dicts as in a
+        hint file. One of these alone is a list of one.
     image_size : tuple of int, optional
         (width, height) of the image that they belong to, if known. A `Colorizer` refuses hints of
         an image of another size.
+    look : Look, optional
+        How strong and warm the colours of the result are.
 
     Notes
     -----
@@ -73,7 +76,11 @@ class Hints(Sequence[AnyHint]):
     """
 
     def __init__(
-        self, hints: Iterable[AnyHint] = (), *, image_size: tuple[int, int] | None = None
+        self,
+        hints: Iterable[AnyHint] = (),
+        *,
+        image_size: tuple[int, int] | None = None,
+        look: Look = PLAIN,
     ) -> None:
         items = [as_hint(item) for item in as_list(hints)]
         # A shape has size 0 in the arrays, which no hint has.
@@ -84,6 +91,9 @@ class Hints(Sequence[AnyHint]):
             {i: h for i, h in enumerate(items) if isinstance(h, Shape)},
             image_size,
         )
+        if not isinstance(look, Look):
+            raise HintError(f"look must be a Look, not a {type(look).__name__}.")
+        self.look = look
 
     def _set(
         self,
@@ -95,6 +105,7 @@ class Hints(Sequence[AnyHint]):
     ) -> None:
         self._places, self._colors, self._shapes = places, colors, shapes
         self._before: weakref.ref[Hints] | None = None  # the first of these: see `owners`
+        self.look = PLAIN
         self._shape_bytes = sum(map(_bytes_of_shape, shapes.values())) if held is None else held
         self.image_size = None if image_size is None else size_of(image_size)
 
@@ -245,7 +256,7 @@ class Hints(Sequence[AnyHint]):
             shapes = {i: self._shapes[old] for i, old in enumerate(kept) if old in self._shapes}
             return self._of_arrays(
                 self._places[index], self._colors[index], shapes, self.image_size
-            )
+            ).with_look(self.look)
         index = range(len(self))[index]
         if index in self._shapes:
             return self._shapes[index]  # type: ignore[return-value]
@@ -262,12 +273,13 @@ class Hints(Sequence[AnyHint]):
             and np.array_equal(self._places, other._places)
             and np.array_equal(self._colors, other._colors)
             and self._shapes == other._shapes
+            and self.look == other.look
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __add__(self, later: Hints) -> Hints:
-        """These hints, then `later` ones of the same image."""
+        """These hints, then `later` ones of the same image, whose look counts if it has one."""
         if not isinstance(later, Hints):
             return NotImplemented
         sizes = {self.image_size, later.image_size} - {None}
@@ -281,7 +293,33 @@ class Hints(Sequence[AnyHint]):
             self._shape_bytes + later._shape_bytes,
         )
         joined._before = weakref.ref(self)
+        joined.look = self.look if later.look.plain else later.look
         return joined
+
+    def with_look(self, look: Look) -> Hints:
+        """These hints with another look."""
+        made = self._of_arrays(
+            self._places, self._colors, self._shapes, self.image_size, self._shape_bytes
+        )
+        made._before, made.look = self._before, look
+        return made
+
+    @property
+    def bounded(self) -> tuple[Region, ...]:
+        """The regions whose colour ends at their border, in their order."""
+        return tuple(s for s in self._shapes.values() if isinstance(s, Region) and s.only_inside)
+
+    @property
+    def kept(self) -> tuple[Keep, ...]:
+        """The areas that are left as they are, or grey, in their order."""
+        return tuple(s for s in self._shapes.values() if isinstance(s, Keep))
+
+    def unbounded(self) -> Hints:
+        """These hints without the regions whose colour ends at their border."""
+        out = {i for i, s in self._shapes.items() if isinstance(s, Region) and s.only_inside}
+        left = [i for i in range(len(self)) if i not in out]
+        shapes = {new: self._shapes[old] for new, old in enumerate(left) if old in self._shapes}
+        return self._of_arrays(self._places[left], self._colors[left], shapes, self.image_size)
 
     def without(self, index: int) -> Hints:
         """These hints but for one."""
@@ -464,6 +502,8 @@ class Hints(Sequence[AnyHint]):
                 continue
             for i in run.tolist():
                 shape = self._shapes.get(i + start)
+                if isinstance(shape, Keep):  # the network is told nothing of it
+                    continue
                 if shape is not None:
                     owner[cells_of(shape, height, width, cells_high, cells_wide)] = i + start
                 else:
@@ -489,7 +529,7 @@ class Hints(Sequence[AnyHint]):
         scaled = np.concatenate([np.floor(places), sizes[:, None]], axis=1).astype(np.int64)
         for i, shape in shapes.items():
             scaled[i, :2] = shape.anchor
-        return self._of_arrays(scaled, self._colors, shapes, (width, height))
+        return self._of_arrays(scaled, self._colors, shapes, (width, height)).with_look(self.look)
 
     def fitted(self, width: int, height: int) -> Hints:
         """These, scaled if they belong to the same picture at another size."""

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import HintError, first_line
+from ..look import Look
 from ..safe_files import read_limited, write_atomically
 from .collection import AnyHint, Hints
-from .shapes import MAX_SHAPES, Hint, Region, Stroke, whole
+from .shapes import MAX_SHAPES, Hint, Keep, Region, Stroke, whole
 
 FILE_FORMAT = "hscaunet-hints"
-FILE_VERSION = 2
-"""Version 1 knew squares only; files without strokes and regions are still written as such."""
+FILE_VERSION = 3
+"""Version 1 knew squares only, version 2 strokes and regions; 3 brought limits and the look. A file
+is written as the oldest of them that holds it."""
 
 MAX_FILE_BYTES = 64 << 20
 MAX_MASK_PIXELS = 250_000_000
@@ -28,19 +30,17 @@ def _row(hint: AnyHint) -> dict[str, Any]:
     if isinstance(hint, Stroke):
         return {"stroke": hint.points, "width": hint.size, "color": hint.hex}
     if hint.points is not None:
-        return {"polygon": hint.points, "color": hint.hex}
-    assert hint.mask is not None
-    high, wide = hint.mask.shape
-    return {
-        "mask": {
-            "x": hint.origin[0],
-            "y": hint.origin[1],
-            "width": wide,
-            "height": high,
-            "runs": _runs(hint.mask),
-        },
-        "color": hint.hex,
-    }
+        row: dict[str, Any] = {"polygon": hint.points}
+    else:
+        assert hint.mask is not None
+        high, wide = hint.mask.shape
+        x, y = hint.origin
+        runs = _runs(hint.mask)
+        row = {"mask": {"x": x, "y": y, "width": wide, "height": high, "runs": runs}}
+    if isinstance(hint, Keep):
+        return {**row, "keep": "grey" if hint.grey else "photo"}
+    row["color"] = hint.hex
+    return {**row, "only_inside": True} if hint.only_inside else row
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[int]:
@@ -75,9 +75,11 @@ def _extent(row: dict[str, Any]) -> Any:
 def hint_of_row(row: Any) -> AnyHint:
     """A hint of one row of a hint file; or `HintError`."""
     kinds = [k for k in ("stroke", "polygon", "mask") if isinstance(row, dict) and k in row]
+    if isinstance(row, dict) and "keep" in row:
+        return _keep_of_row(row, kinds)
     if not isinstance(row, dict) or "color" not in row or len(kinds) > 1:
         raise HintError('it needs "color", and at most one of "stroke", "polygon", "mask".')
-    color = row["color"]
+    color, only_inside = row["color"], row.get("only_inside", False)
     if not kinds:
         if not {"x", "y"} <= row.keys():
             raise HintError('it lacks one of "x", "y".')
@@ -85,18 +87,31 @@ def hint_of_row(row: Any) -> AnyHint:
     if kinds == ["stroke"]:
         return Stroke(row["stroke"], color, _extent(row))
     if kinds == ["polygon"]:
-        return Region(color, row["polygon"])
+        return Region(color, row["polygon"], only_inside=only_inside)
     mask, origin = _mask(row["mask"])
-    return Region(color, mask=mask, origin=origin)
+    return Region(color, mask=mask, origin=origin, only_inside=only_inside)
+
+
+def _keep_of_row(row: dict[str, Any], kinds: list[str]) -> Keep:
+    if kinds not in (["polygon"], ["mask"]) or row["keep"] not in ("grey", "photo"):
+        raise HintError('"keep" is "grey" or "photo", with one of "polygon" and "mask" beside it.')
+    grey = row["keep"] == "grey"
+    if kinds == ["polygon"]:
+        return Keep(row["polygon"], grey=grey)
+    mask, origin = _mask(row["mask"])
+    return Keep(mask=mask, origin=origin, grey=grey)
 
 
 def to_json(hints: Hints) -> str:
     """Write hints as text."""
     rows = [_row(hint) for hint in hints]
-    version = FILE_VERSION if any("x" not in row for row in rows) else 1
+    limited = any("keep" in row or "only_inside" in row for row in rows) or not hints.look.plain
+    version = FILE_VERSION if limited else 2 if any("x" not in row for row in rows) else 1
     document: dict[str, Any] = {"format": FILE_FORMAT, "version": version}
     if hints.image_size is not None:
         document["image"] = {"width": hints.image_size[0], "height": hints.image_size[1]}
+    if not hints.look.plain:
+        document["look"] = hints.look.to_row()
     # One hint a line, so that a person can read and edit the file.
     head = json.dumps(document, indent=1)[:-2]
     body = ",\n".join("  " + json.dumps(row) for row in rows)
@@ -112,7 +127,7 @@ def from_json(text: str | bytes) -> Hints:
     if not isinstance(document, dict) or document.get("format") != FILE_FORMAT:
         raise HintError(f'The hint file lacks "format": "{FILE_FORMAT}".')
     version = document.get("version")
-    if version not in (1, FILE_VERSION) or isinstance(version, bool):
+    if version not in range(1, FILE_VERSION + 1) or isinstance(version, bool):
         raise HintError(
             f"The hint file is of version {version!r:.60}, but this release reads versions up to "
             f"{FILE_VERSION}; install a newer release."
@@ -121,6 +136,7 @@ def from_json(text: str | bytes) -> Hints:
     if not isinstance(rows, list):
         raise HintError('The hint file lacks a list of hints under "hints".')
     image_size = _image_size(document.get("image"))
+    look = Look.of_row(document.get("look", {}))
     hints: list[AnyHint] = []
     shapes = pixels = 0
     for i, row in enumerate(rows):
@@ -128,9 +144,7 @@ def from_json(text: str | bytes) -> Hints:
             hint = hint_of_row(row)
             if not isinstance(hint, Hint):
                 shapes += 1
-                pixels += (
-                    hint.mask.size if isinstance(hint, Region) and hint.mask is not None else 0
-                )
+                pixels += _mask_pixels(hint)
                 if shapes > MAX_SHAPES or pixels > MAX_MASK_PIXELS:
                     raise HintError("with it there are more strokes and regions than are read.")
             hints.append(hint)
@@ -138,7 +152,12 @@ def from_json(text: str | bytes) -> Hints:
             raise HintError(f"Hint {i} of the hint file: {error}") from None
         except (MemoryError, OverflowError):
             raise HintError(f"Hint {i} of the hint file is too large.") from None
-    return Hints(hints, image_size=image_size)
+    return Hints(hints, image_size=image_size, look=look)
+
+
+def _mask_pixels(hint: AnyHint) -> int:
+    mask = getattr(hint, "mask", None)
+    return 0 if mask is None else int(mask.size)
 
 
 def _image_size(image: Any) -> tuple[int, int] | None:
@@ -156,7 +175,7 @@ def save(hints: Hints, path: str | os.PathLike[str]) -> None:
     """Write a hint file; see `Hints.save`."""
     data = to_json(hints).encode()
     shapes = [hint for hint in hints if not isinstance(hint, Hint)]
-    pixels = sum(h.mask.size for h in shapes if isinstance(h, Region) and h.mask is not None)
+    pixels = sum(map(_mask_pixels, shapes))
     if len(data) > MAX_FILE_BYTES or len(shapes) > MAX_SHAPES or pixels > MAX_MASK_PIXELS:
         raise HintError(
             f"These hints are more than a hint file may hold ({MAX_FILE_BYTES >> 20} MiB, "

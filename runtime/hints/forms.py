@@ -9,9 +9,9 @@ from warnings import warn
 import numpy as np
 
 from ..errors import HintError, whole_number
-from .shapes import Hint, Region, Shape, Stroke
+from .shapes import Hint, Keep, Region, Shape, Stroke
 
-AnyHint = Hint | Stroke | Region
+AnyHint = Hint | Stroke | Region | Keep
 
 
 def parse_hint(text: str) -> Hint:
@@ -65,8 +65,8 @@ def as_hint(item: Any) -> AnyHint:
     if isinstance(item, tuple | list | np.ndarray) and len(item) in (3, 4):
         return Hint(*item)
     raise HintError(
-        f"Hints are made of Hint, Stroke and Region objects, of (x, y, color) or of dicts, not of "
-        f"{type(item).__name__}."
+        "Hints are made of Hint, Stroke, Region and Keep objects, of (x, y, color) or of dicts, "
+        f"not of {type(item).__name__}."
     )
 
 

@@ -340,6 +340,9 @@ class Region(Shape):
         True, or 128 and more, where the colour is. Give this or `points`. It is copied.
     origin : (int, int)
         Pixel (x, y) of the image at which the top left corner of `mask` lies.
+    only_inside : bool
+        Whether the colour ends at the region's border: what lies outside is then as it would be
+        without this region.
 
     Raises
     ------
@@ -351,9 +354,12 @@ class Region(Shape):
     points: tuple[tuple[int, int], ...] | None = None
     mask: NDArray[np.bool_] | None = None
     origin: tuple[int, int] = (0, 0)
+    only_inside: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "color", parse_color(self.color))
+        if not isinstance(self.only_inside, bool):
+            raise HintError(f"only_inside must be True or False, not {self.only_inside!r:.60}.")
         if (self.points is None) == (self.mask is None):
             raise HintError("A region is given by its points or by a mask; give one of the two.")
         if self.points is not None:
@@ -381,7 +387,8 @@ class Region(Shape):
             return NotImplemented
         if self is other:
             return True
-        same = (self.color, self.points, self.origin) == (other.color, other.points, other.origin)
+        mine, its = ((one.color, one.points, one.origin, one.only_inside) for one in (self, other))
+        same = mine == its
         if self.mask is None or other.mask is None:
             return same and self.mask is other.mask
         return same and np.array_equal(self.mask, other.mask)
@@ -412,20 +419,49 @@ class Region(Shape):
             return replace(self, points=_shift(self.points, x, y))
         assert self.mask is not None
         place = self.origin[0] + x - self.anchor[0], self.origin[1] + y - self.anchor[1]
-        moved = Region._sharing(self.color, self.mask, place)
+        moved = Region._sharing(self.color, self.mask, place, self.only_inside)
         _place(*moved.origin)
         _place(*moved.extent)
         return moved
 
     @classmethod
     def _sharing(
-        cls, color: Color | str, mask: NDArray[np.bool_], origin: tuple[int, int]
+        cls,
+        color: Color | str,
+        mask: NDArray[np.bool_],
+        origin: tuple[int, int],
+        only_inside: bool,
     ) -> Region:
         """A region of a mask that is trimmed and read-only already: not copied."""
         self = cls.__new__(cls)
-        for name, value in (("color", color), ("points", None), ("mask", mask), ("origin", origin)):
+        values = {"color": color, "points": None, "mask": mask, "origin": origin}
+        for name, value in {**values, "only_inside": only_inside}.items():
             object.__setattr__(self, name, value)
         return self
+
+    def pixels(self, rows: slice, width: int) -> NDArray[np.float32]:
+        """How much of each pixel of some rows of an image lies inside, 0..1.
+
+        Returns
+        -------
+        ndarray, shape (rows, width), float32
+        """
+        high = rows.stop - rows.start
+        if self.points is not None:
+            edge = 2  # OpenCV draws no soft border where lines leave the picture
+            inside = np.zeros((high + 2 * edge, width), np.uint8)
+            corners = np.array(self.points, np.int64) - (0, rows.start - edge)
+            cv2.fillPoly(inside, [corners.astype(np.int32)[:, None]], 255, cv2.LINE_AA)
+            return inside[edge:-edge].astype(np.float32) / np.float32(255)
+        assert self.mask is not None
+        covered = np.zeros((high, width), np.float32)
+        x, y = self.origin
+        tall = len(self.mask)
+        first, last = max(rows.start, y), min(rows.stop, y + tall)
+        if first < last and x < width:
+            part = self.mask[first - y : last - y, : width - x]
+            covered[first - rows.start : last - rows.start, x : x + part.shape[1]] = part
+        return covered
 
     def scaled(self, fx: float, fy: float) -> Region:
         """The same region in an image resized by these factors."""
@@ -467,6 +503,97 @@ class Region(Shape):
         part |= (share > 1e-6) & ~near
         covered[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
         return covered
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Keep(Shape):
+    """An area that is left as it is, or grey, whatever hints lie around it.
+
+    Parameters
+    ----------
+    points : iterable of (int, int), optional
+        Corners of a polygon, as for `Region`.
+    mask, origin
+        As for `Region`, in place of `points`.
+    grey : bool
+        Whether it becomes grey; else it keeps the photo's own pixels, which differs where the
+        photo has colours.
+
+    Raises
+    ------
+    HintError
+        If a value is none of these, or nothing is inside.
+    """
+
+    area: Region
+    grey: bool
+
+    def __init__(
+        self,
+        points: Iterable[tuple[int, int]] | None = None,
+        *,
+        mask: NDArray[Any] | None = None,
+        origin: tuple[int, int] = (0, 0),
+        grey: bool = False,
+    ) -> None:
+        if not isinstance(grey, bool):
+            raise HintError(f"A Keep's grey must be True or False, not {grey!r:.60}.")
+        self._set(Region((128, 128, 128), points, mask, origin), grey)  # type: ignore[arg-type]
+
+    def _set(self, area: Region, grey: bool) -> None:
+        object.__setattr__(self, "area", area)
+        object.__setattr__(self, "grey", grey)
+
+    def _with(self, area: Region) -> Keep:
+        made = Keep.__new__(Keep)
+        made._set(area, self.grey)
+        return made
+
+    @property
+    def color(self) -> Color:  # type: ignore[override]
+        """Grey: it is no hint of a colour."""
+        return (128, 128, 128)
+
+    @property
+    def points(self) -> tuple[tuple[int, int], ...] | None:
+        """Corners of the polygon, or None."""
+        return self.area.points
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """The mask, or None."""
+        return self.area.mask
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Where the mask's top left corner lies."""
+        return self.area.origin
+
+    @property
+    def anchor(self) -> tuple[int, int]:
+        """See `Region.anchor`."""
+        return self.area.anchor
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """See `Region.extent`."""
+        return self.area.extent
+
+    def moved(self, x: int, y: int) -> Keep:
+        """The same area with its anchor at another pixel."""
+        return self._with(self.area.moved(x, y))
+
+    def scaled(self, fx: float, fy: float) -> Keep:
+        """The same area in an image resized by these factors."""
+        return self._with(self.area.scaled(fx, fy))
+
+    def cover(self, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
+        """None: the network is told nothing of it."""
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+
+    def pixels(self, rows: slice, width: int) -> NDArray[np.float32]:
+        """See `Region.pixels`."""
+        return self.area.pixels(rows, width)
 
 
 @lru_cache(maxsize=64)

@@ -360,7 +360,7 @@ export function App() {
     <input class="hidden" type="file" multiple ref=${fileInput} tabindex="-1" aria-label="Open photos"
       accept="image/*,.tif,.tiff,.heic,.heif,.jp2,.json"
       onChange=${(e) => { const list = [...e.currentTarget.files]; e.currentTarget.value = ""; openFiles(list); }} />
-    <main class=${busy || opening ? "busy" : ""} aria-busy=${busy || Boolean(opening)}>
+    <main class=${photo && picking && one ? "picking" : ""} aria-busy=${busy || Boolean(opening)}>
       ${photo ? html`<${Stage} ...${{ photo, greyUrl, colorUrl, hints, selected, tool, control, onZoom }}
           ...${modes} brushSize=${2 * usual()} drawColor=${recent[0] || "#888888"}
           onAdd=${add} onDraw=${draw} onRemove=${remove} onSize=${resize}

@@ -17,8 +17,8 @@ const ICONS = {
   help: "M9 9a3 3 0 116 0c0 2-3 2.500-3 5M12 18h.01",
 };
 
-function Button({ name, label, hint, on, ...rest }) {
-  return html`<button class=${`icon${on ? " on" : ""}`} aria-label=${label} title=${`${label}${hint ? ` (${hint})` : ""}`}
+function Button({ name, label, hint, on, wide, ...rest }) {
+  return html`<button class=${`icon${on ? " on" : ""}${wide ? " wide" : ""}`} aria-label=${label} title=${`${label}${hint ? ` (${hint})` : ""}`}
     aria-pressed=${on === undefined ? undefined : on} ...${rest}>${icon(ICONS[name])}</button>`;
 }
 
@@ -36,12 +36,12 @@ export function Toolbar(props) {
         on=${tool === name} onClick=${() => setTool(name)} />`)}
     <span class="gap"></span>
     <${Button} name="compare" label="Before and after" hint="C" disabled=${off} on=${modes.compare} onClick=${() => mode("compare")} />
-    <${Button} name="hide" label="Hide the hints" hint="H" disabled=${off} on=${modes.hide} onClick=${() => mode("hide")} />
+    <${Button} wide name="hide" label="Hide the hints" hint="H" disabled=${off} on=${modes.hide} onClick=${() => mode("hide")} />
     <span class="name">${photo ? html`<b>${photo.name}</b> ${photo.width} × ${photo.height}` : ""}</span>
     <${More} ...${props} />
     <button class="main save" disabled=${off || saving} onClick=${() => props.save("")} title="Save the photo at full size (S)">
       ${icon(ICONS.save)}<span>${saving ? "Saving …" : "Save"}</span></button>
-    <${Button} name="help" label="Help" hint="?" onClick=${props.help} />
+    <${Button} wide name="help" label="Help" hint="?" onClick=${props.help} />
   </header>`;
 }
 
@@ -83,6 +83,8 @@ function More(props) {
       <button role="menuitem" onClick=${() => referenceInput.current.click()}>Colours from another photo …</button>
       <hr />
       <button role="menuitem" onClick=${done(props.clear)} disabled=${!count}>Remove all hints</button>
+      <button role="menuitem" onClick=${done(() => props.mode("hide"))}>${props.modes.hide ? "Show" : "Hide"} the hints</button>
+      <button role="menuitem" onClick=${done(props.help)}>Help</button>
       <input class="hidden" type="file" accept=".json,application/json" ref=${hintInput} tabindex="-1"
         aria-label="Hint file" onChange=${take(props.loadHints)} />
       <input class="hidden" type="file" accept="image/*" ref=${referenceInput} tabindex="-1"
