@@ -20,7 +20,9 @@ from .hints.collection import HintsLike
 from .hints.shapes import MAX_SHAPES, Hint, Shape
 from .inputs import open_input
 from .look import Look
+from .places import next_places
 from .suggest import suggest_colors
+from .view import View
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
@@ -30,6 +32,7 @@ _UNDO_STEPS, _UNDO_BYTES = 1000, 200_000_000
 # Previews that are kept ready: so many sizes, of so many pixels together. An application has one
 # or two.
 _PREVIEW_SIZES, _PREVIEW_PIXELS = 4, 8_000_000
+_PLACES_SIZE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,6 +345,39 @@ class Session:
         return suggest_colors(
             self._colors, self._view.L, ab, hints, place, (self.height, self.width), k
         )
+
+    def next_places(self, k: int = 5) -> list[tuple[int, int]]:
+        """Where another hint would tell the network most; see `runtime.places.next_places`.
+
+        Parameters
+        ----------
+        k : int
+            How many, 1 to 16.
+
+        Returns
+        -------
+        list of (int, int)
+            Pixels (x, y) of the photo, the one that tells most first; perhaps fewer than `k`.
+
+        Raises
+        ------
+        HintError
+            If `k` is no such number.
+        """
+        k = whole_number(k, "k", 1, 16, HintError)
+        with self._lock:
+            hints = self._state.hints
+        # Dozens of runs, for which half the size is enough; and all on this one photo.
+        view = View(self._picture, _PLACES_SIZE)
+        x = view.inputs(hints)
+        photo = self._colorizer._look(x[:1])
+
+        def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self._colorizer._ab(x, photo)
+
+        found = run(x)
+        ab = view.flat(found.reshape(-1, *found.shape[2:]), hints)
+        return next_places(run, view.L, ab, hints, (self.height, self.width), k)
 
     def _checked(self, hints: Hints) -> Hints:
         hints.check((self.width, self.height))

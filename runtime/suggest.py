@@ -83,7 +83,7 @@ def suggest_colors(
     return colors
 
 
-def _in_pieces(run: Run, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def in_pieces(run: Run, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Run several inputs, as many at once as make four of the usual size: what they need is
     memory, in proportion to their area."""
     at_once = max(1, 4 * 256 * 256 // inputs[0][0, 0].size)
@@ -104,7 +104,7 @@ def _varied(
     kept += [hints[:0]] if len(hints) else []
     if kept:
         inputs = [pack_input(L, *some.rasterize(image_size[::-1], L.shape[::-1])) for some in kept]
-        yield from _in_pieces(run, inputs)[:, :, row, column]
+        yield from in_pieces(run, inputs)[:, :, row, column]
 
 
 def _palette(
@@ -141,7 +141,7 @@ def _tried(
     for color in circle:
         given[row, column] = color
         inputs.append(pack_input(L, given, mask))
-    results = _in_pieces(run, inputs)
+    results = in_pieces(run, inputs)
     # How far towards the colour its surroundings went.
     around = np.s_[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9]
     moved = (results - ab)[:, :, *around].mean((2, 3))

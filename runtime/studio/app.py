@@ -162,6 +162,7 @@ class _Studio:
             Route(f"{photo}/grey", self.grey),
             Route(f"{photo}/preview", self.preview, methods=["POST"]),
             Route(f"{photo}/suggest", self.suggest, methods=["POST"]),
+            Route(f"{photo}/places", self.places, methods=["POST"]),
             Route(f"{photo}/hints", self.hints, methods=["POST"]),
             Route(f"{photo}/result", self.result, methods=["POST"]),
         ]
@@ -313,6 +314,19 @@ class _Studio:
 
         colors = await self._run(work)
         return JSONResponse({"colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]})
+
+    async def places(self, request: Request) -> Response:
+        """Where another hint would tell the network most."""
+        one = self.store.find(request.path_params["key"])
+        k = _whole(request, "k", 5)
+        hints = await self._hints(request)
+
+        def work() -> list[tuple[int, int]]:
+            with one.lock:
+                _set(one, hints)
+                return one.session.next_places(k)
+
+        return JSONResponse({"places": await self._run(work)})
 
     async def hints(self, request: Request) -> Response:
         """A hint file as it is for this photo: of this version, scaled to its size, checked."""

@@ -36,6 +36,9 @@ export const preview = async (key, side, hints) =>
   (await ask("POST", `/v1/photos/${key}/preview?side=${side}`, hints)).blob();
 export const suggest = (key, x, y, hints) =>
   json(ask("POST", `/v1/photos/${key}/suggest?x=${x}&y=${y}&k=6`, hints));
+export const places = (key, k, hints) =>
+  json(ask("POST", `/v1/photos/${key}/places?k=${k}`, hints));
+
 /** A hint file's text, read and scaled to the photo by the server: { hints, ... }. */
 export const readHints = (key, text) => json(ask("POST", `/v1/photos/${key}/hints`, text));
 

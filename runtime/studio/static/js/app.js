@@ -4,13 +4,14 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import * as api from "./api.js";
 import { hexOfLab, hexOfRgb, labOfHex, labOfRgb, nameOf, nearest } from "./color.js";
 import { Help } from "./help.js";
-import { History, moved, newId, ofFile, placeOf, toFile } from "./history.js";
+import { History, PLAIN, moved, newId, ofFile, placeOf, toFile } from "./history.js";
 import { forget, keep, kept, recentColors, rememberColor } from "./keep.js";
 import { Newest } from "./newest.js";
 import { Photo, Pixels } from "./photo.js";
 import { Picker } from "./picker.js";
 import { download, filesOf, isHintFile, isPicture } from "./save.js";
 import { Stage } from "./stage.js";
+import { Adjust } from "./adjust.js";
 import { Reference, Strip, Toasts, Toolbar, Welcome } from "./parts.js";
 
 const SIDE = 1024, CLOSE_SIDE = 2560; // of previews, and of those that are looked at closely
@@ -33,6 +34,8 @@ export function App() {
   const [help, setHelp] = useState(false);
   const [files, setFiles] = useState([]); // of the strip: { name, blob } or { name, number }
   const [reference, setReference] = useState(null);
+  const [adjusting, setAdjusting] = useState(false);
+  const [places, setPlaces] = useState(null); // where next: null, "asked", or a list
   const [toasts, setToasts] = useState([]);
   const [said, say] = useState(""); // for screen readers
   const history = useRef(new History());
@@ -66,16 +69,18 @@ export function App() {
     });
   };
   if (!newest.current) {
-    newest.current = new Newest(async ({ photo: p, hints: list, side: s }) => {
-      const blob = await p.preview(s, toFile(list, p));
+    newest.current = new Newest(async ({ photo: p, state: now, side: s }) => {
+      const blob = await p.preview(s, toFile(now, p));
       if (state.current.photo !== p) return;
       await show(URL.createObjectURL(blob), setColorUrl, blob, "color");
     }, setBusy, fail);
   }
   const refresh = (p = state.current.photo) =>
-    p && newest.current.ask({ photo: p, hints: history.current.hints, side: side.current });
-  const changed = (list, join = null) => {
-    history.current.set(list, join);
+    p && newest.current.ask({ photo: p, state: history.current.state, side: side.current });
+  const changed = (list, join = null) => change({ hints: list }, join);
+  const change = (part, join = null) => {
+    history.current.set(part, join);
+    setPlaces(null);
     redraw();
     refresh();
     remember();
@@ -135,7 +140,7 @@ export function App() {
     const { photo: p } = state.current;
     if (!p) return tell("Open the photo first, then its hint file.", "error");
     try {
-      changed(ofFile(await p.readHints(await file.text())));
+      change(ofFile(await p.readHints(await file.text())));
       tell(`${history.current.hints.length} hints of ${file.name}.`);
     } catch (error) {
       fail(error);
@@ -166,7 +171,9 @@ export function App() {
 
   // Hints
 
-  const lightness = ([x, y]) => {
+  const lightness = (hint) => {
+    const points = hint.polygon || [placeOf(hint)];
+    const [x, y] = [0, 1].map((i) => points.reduce((sum, p) => sum + p[i], 0) / points.length);
     const { grey } = pixels.current;
     if (!grey) return 50;
     return labOfRgb(grey.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))[0];
@@ -183,7 +190,8 @@ export function App() {
     setSuggested(null);
     const [x, y] = placeOf(hint);
     try {
-      const rest = history.current.hints.filter((h) => h.id !== hint.id);
+      const now = history.current.state;
+      const rest = { ...now, hints: now.hints.filter((h) => h.id !== hint.id) };
       const { colors } = await photo.suggest(x, y, toFile(rest, photo));
       setSuggested(colors);
     } catch (error) {
@@ -201,7 +209,8 @@ export function App() {
     const color = recent[0] || colorAt(...points[0]);
     const thin = points.filter((_, i) => i % Math.ceil(points.length / 2000) === 0);
     if (kind === "lasso" && thin.length < 3) return;
-    const shape = kind === "brush" ? { stroke: thin, width: 2 * usual() } : { polygon: thin };
+    const shape = kind === "brush" ? { stroke: thin, width: 2 * usual() }
+      : { polygon: thin, only_inside: true };
     const hint = { id: newId(), ...shape, color };
     changed([...history.current.hints, hint]);
     pick(hint);
@@ -224,6 +233,18 @@ export function App() {
       setPicking(false);
     }
     say("Hint removed");
+  };
+  const whereNext = async () => {
+    if (places) return setPlaces(null);
+    setPlaces("asked");
+    try {
+      const found = await photo.places(5, toFile(history.current.state, photo));
+      setPlaces(found.places);
+      say(`${found.places.length} places`);
+    } catch (error) {
+      setPlaces(null);
+      fail(error);
+    }
   };
   const most = () => Math.max(2, Math.round(Math.sqrt(photo.width * photo.height) * 0.15));
   const resize = (id, by) => {
@@ -248,7 +269,7 @@ export function App() {
   const eyedropped = (rgb) => {
     setTool("point");
     if (!one) return;
-    const L = lightness(placeOf(one));
+    const L = lightness(one);
     recolor(hexOfLab(nearest([L, ...labOfRgb(rgb).slice(1)])), true);
     setPicking(true);
   };
@@ -258,7 +279,7 @@ export function App() {
   const save = async (format) => {
     setSaving(true);
     try {
-      const made = await photo.result(format, toFile(history.current.hints, photo));
+      const made = await photo.result(format, toFile(history.current.state, photo));
       download(made.blob, made.name);
       made.notes.forEach((note) => tell(note));
     } catch (error) {
@@ -268,7 +289,7 @@ export function App() {
     }
   };
   const saveHints = () => {
-    const text = toFile(history.current.hints, photo);
+    const text = toFile(history.current.state, photo);
     download(new Blob([text], { type: "application/json" }), `${photo.name.replace(/\.[^.]*$/, "")}.hints.json`);
   };
 
@@ -304,6 +325,7 @@ export function App() {
           g: () => mode("showGrey", true), c: () => mode("compare"), h: () => mode("hide"),
           v: () => setTool("point"), b: () => setTool("brush"), l: () => setTool("lasso"),
           i: () => one && (setPicking(false), setTool("pick")), s: () => save(""),
+          n: whereNext, a: () => setAdjusting((on) => !on),
           "+": () => control.current.zoom?.(1.4), "=": () => control.current.zoom?.(1.4),
           "-": () => control.current.zoom?.(1 / 1.4), 0: () => control.current.fit?.(),
           "[": () => one && resize(one.id, 1 / 1.2), "]": () => one && resize(one.id, 1.2),
@@ -356,12 +378,14 @@ export function App() {
       history=${history.current} count=${hints.length} step=${step}
       open=${() => fileInput.current.click()} help=${() => setHelp(true)}
       clear=${() => { setPicking(false); setSelected(null); changed([]); }}
+      ...${{ adjusting, places, whereNext }} adjust=${() => setAdjusting((on) => !on)}
       loadReference=${(file) => setReference(URL.createObjectURL(file))} loadHints=${loadHints} />
     <input class="hidden" type="file" multiple ref=${fileInput} tabindex="-1" aria-label="Open photos"
       accept="image/*,.tif,.tiff,.heic,.heif,.jp2,.json"
       onChange=${(e) => { const list = [...e.currentTarget.files]; e.currentTarget.value = ""; openFiles(list); }} />
     <main class=${photo && picking && one ? "picking" : ""} aria-busy=${busy || Boolean(opening)}>
       ${photo ? html`<${Stage} ...${{ photo, greyUrl, colorUrl, hints, selected, tool, control, onZoom }}
+          places=${Array.isArray(places) ? places : []}
           ...${modes} brushSize=${2 * usual()} drawColor=${recent[0] || "#888888"}
           onAdd=${add} onDraw=${draw} onRemove=${remove} onSize=${resize}
           onMove=${(id, x, y) => { setPicking(false); setSelected(id); edit(id, (h) => moved(h, x, y, photo), `move ${id}`); }}
@@ -370,12 +394,15 @@ export function App() {
           onPick=${(x, y) => eyedropped(pixels.current.color.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))} />`
         : !opening && html`<${Welcome} open=${() => fileInput.current.click()} />`}
       ${photo && picking && one && !modes.hide && html`<${Picker} key=${one.id} color=${one.color}
-        L=${lightness(placeOf(one))} size=${size} maxSize=${most()} suggested=${suggested} recent=${recent}
+        L=${lightness(one)} size=${size} maxSize=${most()} suggested=${suggested} recent=${recent}
         place=${besideHint(anchor, control.current.box)} onColor=${recolor}
         onSize=${(v) => edit(one.id, (h) => (h.stroke ? { ...h, width: v } : { ...h, size: v }), `size ${one.id}`)}
+        area=${one.polygon || one.mask ? one : null} onArea=${(part) => edit(one.id, (h) => areaOf(h, part, recent))}
         onRemove=${() => remove(one.id)} onClose=${closePicker}
         onEyedropper=${() => { setPicking(false); setTool("pick"); }} />`}
-      ${(busy || opening) && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
+      ${photo && adjusting && html`<${Adjust} look=${history.current.look} plain=${PLAIN}
+        onLook=${(look) => change({ look }, "look")} onClose=${() => setAdjusting(false)} />`}
+      ${(busy || opening || places === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
       ${opening && html`<p class="opening">Opening ${opening} …</p>`}
       ${tool === "pick" && html`<p class="banner">Click where the colour is${reference ? ", here or in the reference" : ""}. Esc ends it.</p>`}
       ${reference && html`<${Reference} url=${reference} picking=${tool === "pick"} onPick=${eyedropped}
@@ -386,6 +413,14 @@ export function App() {
     <div class="hidden" role="status" aria-live="polite">${said}</div>
     ${help && html`<${Help} about=${about} onClose=${() => setHelp(false)} />`}
   `;
+}
+
+/** A region as another kind: of a colour, left grey, or left as it is. */
+function areaOf(hint, { keep, only_inside }, recent) {
+  const { keep: _, only_inside: before, color, ...rest } = hint;
+  if (keep) return { ...rest, keep };
+  const bound = only_inside ?? before ?? true;
+  return { ...rest, color: color || recent[0] || "#808080", ...(bound && { only_inside: true }) };
 }
 
 /** Where the popover stands: beside its hint, inside the stage. Narrow pages have it below. */

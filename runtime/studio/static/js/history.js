@@ -1,19 +1,29 @@
-// Hints with all steps back and forth. A hint is a row of a hint file (docs/hints.md) with an id.
+// Hints and look with all steps back and forth. A hint is a row of a hint file (docs/hints.md) with
+// an id.
 
 let last = 0;
 export const newId = () => ++last;
 
-/** What never changes: a list of hints at one time. */
+/** A look that changes nothing; see runtime/look.py. */
+export const PLAIN = { saturation: 1, strength: 1, warmth: 0 };
+
+/** States never change: { hints, look }. */
 export class History {
-  constructor(states = [[]], index = states.length - 1) {
+  constructor(states = [{ hints: [], look: PLAIN }], index = states.length - 1) {
     this.states = states;
     this.index = index;
     this.joined = null; // which change the next one like it is joined with
-    for (const state of states) for (const hint of state) last = Math.max(last, hint.id);
+    for (const state of states) for (const hint of state.hints) last = Math.max(last, hint.id);
   }
 
-  get hints() {
+  get state() {
     return this.states[this.index];
+  }
+  get hints() {
+    return this.state.hints;
+  }
+  get look() {
+    return this.state.look;
   }
   get canUndo() {
     return this.index > 0;
@@ -22,10 +32,11 @@ export class History {
     return this.index < this.states.length - 1;
   }
 
-  /** A new list; changes of the same `join` one after the other are one step. */
-  set(hints, join = null) {
+  /** Another state; changes of the same `join` one after the other are one step. */
+  set(change, join = null) {
+    const state = { ...this.state, ...change };
     const same = join !== null && join === this.joined && this.canUndo;
-    this.states = [...this.states.slice(0, same ? this.index : this.index + 1), hints];
+    this.states = [...this.states.slice(0, same ? this.index : this.index + 1), state];
     this.index = this.states.length - 1;
     this.joined = join;
   }
@@ -60,11 +71,15 @@ export function moved(hint, x, y, { width, height }) {
 }
 
 /** Text of a hint file. */
-export function toFile(hints, { width, height }) {
+export function toFile({ hints, look }, { width, height }) {
   const rows = hints.map(({ id, ...row }) => row);
-  const version = rows.every((row) => "x" in row) ? 1 : 2;
-  return JSON.stringify({ format: "hscaunet-hints", version, image: { width, height }, hints: rows });
+  return JSON.stringify({
+    format: "hscaunet-hints", version: 3, image: { width, height }, look, hints: rows,
+  });
 }
 
-/** Hints of a hint file as the server gives it. */
-export const ofFile = (file) => file.hints.map((row) => ({ ...row, id: newId() }));
+/** State of a hint file as the server gives it. */
+export const ofFile = (file) => ({
+  hints: file.hints.map((row) => ({ ...row, id: newId() })),
+  look: { ...PLAIN, ...file.look },
+});

@@ -14,6 +14,8 @@ const ICONS = {
   compare: "M12 3v18M5 6h4v12H5M15 6h4v12h-4",
   hide: "M3 12s3-6 9-6 9 6 9 6-3 6-9 6-9-6-9-6zM12 12h.01M4 20L20 4",
   save: "M12 4v11M7 11l5 5 5-5M5 20h14",
+  next: "M12 21s-6-5.500-6-11a6 6 0 1112 0c0 5.500-6 11-6 11zM12 10h.01",
+  adjust: "M4 7h9M19 7h1M16 5v4M4 17h3M13 17h7M10 15v4M4 12h1M11 12h9M8 10v4",
   help: "M9 9a3 3 0 116 0c0 2-3 2.500-3 5M12 18h.01",
 };
 
@@ -34,8 +36,10 @@ export function Toolbar(props) {
     ${[["point", "Hints", "V"], ["brush", "Brush", "B"], ["lasso", "Lasso", "L"]].map(([name, label, key]) =>
       html`<${Button} key=${name} name=${name} label=${label} hint=${key} disabled=${off}
         on=${tool === name} onClick=${() => setTool(name)} />`)}
+    <${Button} name="next" label="Where next?" hint="N" disabled=${off} on=${Boolean(props.places)} onClick=${props.whereNext} />
     <span class="gap"></span>
-    <${Button} name="compare" label="Before and after" hint="C" disabled=${off} on=${modes.compare} onClick=${() => mode("compare")} />
+    <${Button} name="adjust" label="Colours of the whole photo" hint="A" disabled=${off} on=${props.adjusting} onClick=${props.adjust} />
+    <${Button} wide name="compare" label="Before and after" hint="C" disabled=${off} on=${modes.compare} onClick=${() => mode("compare")} />
     <${Button} wide name="hide" label="Hide the hints" hint="H" disabled=${off} on=${modes.hide} onClick=${() => mode("hide")} />
     <span class="name">${photo ? html`<b>${photo.name}</b> ${photo.width} × ${photo.height}` : ""}</span>
     <${More} ...${props} />
@@ -83,6 +87,7 @@ function More(props) {
       <button role="menuitem" onClick=${() => referenceInput.current.click()}>Colours from another photo …</button>
       <hr />
       <button role="menuitem" onClick=${done(props.clear)} disabled=${!count}>Remove all hints</button>
+      <button role="menuitem" onClick=${done(() => props.mode("compare"))}>Before and after</button>
       <button role="menuitem" onClick=${done(() => props.mode("hide"))}>${props.modes.hide ? "Show" : "Hide"} the hints</button>
       <button role="menuitem" onClick=${done(props.help)}>Help</button>
       <input class="hidden" type="file" accept=".json,application/json" ref=${hintInput} tabindex="-1"

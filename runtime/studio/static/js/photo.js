@@ -30,6 +30,7 @@ export class Photo {
   grey = (side) => this.with((key) => api.grey(key, side));
   preview = (side, hints) => this.with((key) => api.preview(key, side, hints));
   suggest = (x, y, hints) => this.with((key) => api.suggest(key, x, y, hints));
+  places = (k, hints) => this.with((key) => api.places(key, k, hints));
   result = (format, hints) => this.with((key) => api.result(key, format, hints));
   readHints = (text) => this.with((key) => api.readHints(key, text));
   close = () => api.closePhoto(this.key);

@@ -72,11 +72,43 @@ function Swatches({ title, colors, onPick }) {
  * onSize(pixels), onRemove, onClose, onEyedropper.
  */
 export function Picker(props) {
+  return props.area ? html`<${AreaPicker} ...${props} />` : html`<${ColorPicker} ...${props} />`;
+}
+
+const KINDS = [["", "Colour"], ["photo", "As it is"], ["grey", "Grey"]];
+
+/** What becomes of an area; its colour, if it has one. */
+function AreaPicker(props) {
+  const { area, onArea, place } = props;
+  const kind = area.keep || "";
+  const head = html`<div class="kinds" role="radiogroup" aria-label="What becomes of the area">
+      ${KINDS.map(([value, label]) => html`<button key=${value} role="radio" aria-checked=${kind === value}
+        class=${kind === value ? "on" : ""} onClick=${() => onArea({ keep: value })}>${label}</button>`)}
+    </div>
+    ${!kind && html`<label class="row"><input type="checkbox" checked=${Boolean(area.only_inside)}
+      onChange=${(e) => onArea({ keep: "", only_inside: e.currentTarget.checked })} /> Only inside</label>`}`;
+  if (!kind) return html`<${ColorPicker} ...${props} head=${head} />`;
+  return html`<div class="picker" role="dialog" aria-label="Area" style=${place}
+      onKeyDown=${(e) => e.key === "Escape" && (e.stopPropagation(), props.onClose())}
+      onPointerDown=${(e) => e.stopPropagation()}>
+    ${head}
+    <p class="remark">${kind === "grey" ? "No colour comes in here." : "The photo's own pixels stay here."}</p>
+    <div class="row end">
+      <button onClick=${props.onRemove}>Remove</button>
+      <button class="main" onClick=${props.onClose}>Done</button>
+    </div>
+  </div>`;
+}
+
+function ColorPicker(props) {
   const { color, L, size, suggested, recent, place, onColor, onSize, onRemove, onClose } = props;
   const [text, setText] = useState(color);
   const [remark, setRemark] = useState("");
   const box = useRef(null);
-  useEffect(() => setText(color), [color]);
+  const typing = useRef(false); // what is typed is not replaced by the nearest under one's fingers
+  useEffect(() => {
+    if (!typing.current) setText(color);
+  }, [color]);
   const here = useMemo(
     () => (suggested || []).map((c) => hexOfLab(nearest([L, ...labOfHex(c).slice(1)]))),
     [suggested, L],
@@ -105,11 +137,13 @@ export function Picker(props) {
   }, []);
   return html`<div class="picker" ref=${box} role="dialog" aria-label="Colour of the hint"
       style=${place} onKeyDown=${keys} onPointerDown=${(e) => e.stopPropagation()}>
+    ${props.head}
     <${Plane} L=${L} color=${color} onPick=${take} />
     <div class="row">
       <span class="swatch big" style=${{ background: color }}></span>
       <input class="hex" value=${text} aria-label="Colour as #rrggbb" spellcheck="false"
-        autocomplete="off" maxlength="9" onInput=${(e) => typed(e.currentTarget.value)} />
+        autocomplete="off" maxlength="9" onFocus=${() => { typing.current = true; }}
+        onBlur=${() => { typing.current = false; setText(color); }} onInput=${(e) => typed(e.currentTarget.value)} />
       <button class="icon" title="Take a colour from the picture (I)"
         aria-label="Take a colour from the picture" onClick=${props.onEyedropper}>
         <svg viewBox="0 0 24 24"><path d="M14 5l5 5M16.500 3.500a2.100 2.100 0 013 3L17 9l-3-3zM13 7l4 4-8.500 8.500-4.500 1 1-4.500z"/></svg>

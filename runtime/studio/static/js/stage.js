@@ -51,11 +51,13 @@ export function Stage(props) {
   const [drawn, setDrawn] = useState(null); // points of a stroke or polygon that is being drawn
   const [loupe, setLoupe] = useState(null); // place in the photo under a finger
   const [cursor, setCursor] = useState(null); // for the keyboard
+  const [corners, setCorners] = useState([]); // of a polygon that is clicked together
   const fingers = useRef(new Map());
   const press = useRef(null);
   const whole = box.width ? fitted(box, photo) : { scale: 1, x: 0, y: 0 };
   const shown = view || whole;
   useEffect(() => setView(null), [photo.key]);
+  useEffect(() => setCorners([]), [photo.key, tool]);
   useEffect(() => props.onZoom(shown.scale / whole.scale, shown.scale), [shown.scale, whole.scale]);
 
   const here = (event) => {
@@ -141,9 +143,21 @@ export function Stage(props) {
       if ((!p.moved || p.placing) && inside(held(at)) && (inside(at) || p.placing)) {
         props.onAdd(...held(at));
       }
-    } else if (inside(held(p.points[0]))) {
+    } else if (tool === "lasso" && !p.moved) {
+      corner(held(at));
+    } else {
       props.onDraw(tool, p.points.map(held));
     }
+  };
+  // A click on the first corner, a double click or Enter closes a polygon.
+  const corner = (at) => {
+    const near = (p) => Math.hypot(p[0] - at[0], p[1] - at[1]) * shown.scale < 10;
+    if (corners.length > 2 && (near(corners[0]) || near(corners[corners.length - 1]))) return closed();
+    if (!corners.length || !near(corners[corners.length - 1])) setCorners([...corners, at]);
+  };
+  const closed = () => {
+    if (corners.length > 2) props.onDraw("lasso", corners);
+    setCorners([]);
   };
   const wheel = (event) => {
     event.preventDefault();
@@ -168,9 +182,10 @@ export function Stage(props) {
     if (by) {
       event.preventDefault();
       setCursor(held([x + by[0], y + by[1]]));
-    } else if (event.key === "Enter" && tool !== "brush" && tool !== "lasso") {
+    } else if (event.key === "Enter" && tool !== "brush") {
       event.preventDefault();
       if (tool === "pick") props.onPick(x, y);
+      else if (tool === "lasso") corner([x, y]);
       else props.onAdd(x, y);
     }
   };
@@ -190,12 +205,16 @@ export function Stage(props) {
     ${greyUrl && html`<img class=${`layer${sharp}`} src=${greyUrl} style=${frame} alt="" draggable="false" />`}
     ${colorUrl && html`<img class=${`layer result${sharp}`} src=${colorUrl} alt="The colorized photo"
       draggable="false" style=${{ ...frame, clipPath: cut, visibility: showGrey ? "hidden" : "visible" }} />`}
-    ${!hide && html`<${Shapes} ...${{ hints, selected, photo, frame, drawn, tool }}
+    ${!hide && html`<${Shapes} ...${{ hints, selected, photo, frame, tool }} drawn=${drawn || (corners.length ? corners : null)}
       width=${props.brushSize} color=${props.drawColor} />`}
     ${compare && html`<${Divider} ...${{ split, setSplit, shown, photo, box }} />`}
     ${!hide && hints.map((hint, i) => html`<${Marker} key=${hint.id} hint=${hint} number=${i + 1}
       at=${toScreen(placeOf(hint))} active=${hint.id === selected} scale=${shown.scale}
       toPhoto=${(e) => held(toPhoto(here(e)))} setLoupe=${setLoupe} ...${props} />`)}
+    ${!hide && props.places.map(([x, y], i) => html`<button key=${`${x},${y}`} class="next"
+      style=${{ left: `${toScreen([x, y])[0]}px`, top: `${toScreen([x, y])[1]}px` }}
+      aria-label=${`Place ${i + 1} for a hint`} onPointerDown=${(e) => e.stopPropagation()}
+      onClick=${() => props.onAdd(x, y)}>${i + 1}</button>`)}
     ${cursor && html`<${Cross} at=${toScreen(cursor)} />`}
     ${loupe && colorUrl && html`<${Loupe} at=${loupe} url=${colorUrl} shown=${shown} photo=${photo}
       toScreen=${toScreen} />`}
@@ -317,8 +336,9 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
     }
   };
   return html`<button class=${`marker${active ? " on" : ""}`} data-id=${hint.id}
-    aria-label=${`Hint ${number}: ${nameOf(hint.color)}, ${hint.color}`} aria-pressed=${active}
-    style=${{ left: `${x}px`, top: `${y}px`, background: hint.color }}
+    aria-label=${`Hint ${number}: ${hint.keep ? `left ${hint.keep === "grey" ? "grey" : "as it is"}`
+      : `${nameOf(hint.color)}, ${hint.color}`}`} aria-pressed=${active}
+    style=${{ left: `${x}px`, top: `${y}px`, background: hint.color || "repeating-linear-gradient(45deg, #777 0 3px, #bbb 3px 6px)" }}
     onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerCancel=${up}
     onClick=${(e) => e.detail === 0 && props.onSelect(hint.id)} onKeyDown=${keys}
     onFocus=${() => props.onFocusHint(hint.id)}

@@ -1,0 +1,29 @@
+// The look of the whole result: numbers that a hint file keeps.
+
+import { html } from "../vendor/htm-preact-standalone.js";
+
+const SLIDERS = [
+  ["saturation", "Saturation", 0, 2, "how strong the colours are"],
+  ["warmth", "Warmth", -1, 1, "colder or warmer"],
+  ["strength", "Strength", 0, 1, "how much of the new colours, against the photo's own"],
+];
+
+export function Adjust({ look, plain, onLook, onClose }) {
+  const keys = (event) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      onClose();
+    }
+  };
+  return html`<aside class="adjust" role="dialog" aria-label="Colours of the whole photo" onKeyDown=${keys}>
+    ${SLIDERS.map(([name, label, low, high, title]) => html`<label key=${name} title=${title}>
+      <span>${label}</span>
+      <input type="range" min=${low} max=${high} step="0.02" value=${look[name]}
+        onInput=${(e) => onLook({ ...look, [name]: Number(e.currentTarget.value) })} />
+      <output>${Math.round(100 * look[name])}</output></label>`)}
+    <div class="row end">
+      <button onClick=${() => onLook(plain)}>Reset</button>
+      <button class="main" onClick=${onClose}>Done</button>
+    </div>
+  </aside>`;
+}
