@@ -54,6 +54,69 @@ def whole_files() -> dict[str, bytes]:
     return files
 
 
+def requests(count: int, key: str, seed: int) -> Iterator[tuple[str, str, dict[str, str], bytes]]:
+    """Requests to the studio that no page sends: method, path, headers and body.
+
+    Parameters
+    ----------
+    count : int
+    key : str
+        Of a photo that is open, so that some reach further.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    files = sorted(whole_files().items())
+    hints = (
+        b'{"format": "hscaunet-hints", "version": 1, "hints": [{"x": 5, "y": 6, "color": "red"}]}'
+    )
+    odd = ["", "-1", "1e9", "99999999999999999999", "x", "%00", "../../etc/passwd", "\u0663", "1;2"]
+    places = [
+        "/", "/v1/about", "/v1/photos", "/v1/colorize", "/v1/files/0", "/v1/files/-1", "/metrics",
+        "/static/js/app.js", "/static/../../setup.cfg", "/static/%2e%2e%2f%2e%2e%2fsetup.cfg",
+        "//etc/passwd", "/v1/photos/..%2f..", f"/v1/photos/{key}", f"/v1/photos/{key}/hints",
+    ]  # fmt: skip
+    for what in ("grey", "preview", "suggest", "places", "result"):
+        places.append(f"/v1/photos/{key}/{what}")
+    for _ in range(count):
+        path = str(rng.choice(places))
+        if path == f"/v1/photos/{key}":
+            path += "x"  # closing it would end the game
+        names = rng.choice(["side", "x", "y", "k", "format", "name", "page", "token"], 2)
+        path += "?" + "&".join(f"{name}={rng.choice(odd)}" for name in names)
+        body = bytearray(rng.choice([b"", hints, files[int(rng.integers(len(files)))][1]]))
+        for at in rng.integers(0, max(1, len(body)), int(rng.integers(4))):
+            if body:
+                body[at] = int(rng.integers(256))
+        kind = int(rng.integers(5))
+        headers = {}
+        if kind == 0:
+            edge = str(rng.choice(["b", "", "x" * 300, '"b']))
+            headers["content-type"] = f"multipart/form-data; boundary={edge}"
+            name = str(rng.choice(["photo", "hints", "", "photo\x01"]))
+            head = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="../a"\r\n\r\n'
+            body = bytearray(head.encode() + bytes(body) + rng.choice([b"", b"\r\n--b--\r\n"]))
+        elif kind == 1:
+            headers["content-type"] = str(
+                rng.choice(["application/json", "image/png", "\x7f", "a/b" * 99])
+            )
+        elif kind == 2:
+            headers["origin"] = str(
+                rng.choice(["null", "http://evil.example", "file://", "http://[", ""])
+            )
+        elif kind == 3:
+            headers["host"] = str(
+                rng.choice(["", "evil.example", "127.0.0.1@evil", "[::1", "a" * 500])
+            )
+        elif kind == 4:
+            headers["authorization"] = str(rng.choice(["Bearer", "Bearer x", "Basic eA==", "\x01"]))
+        yield (
+            str(rng.choice(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])),
+            path,
+            headers,
+            bytes(body),
+        )
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

@@ -90,6 +90,7 @@ def make_app(
             ColorizationError: _on_error,
             HTTPException: _on_http,
             ClientDisconnect: _on_gone,
+            Exception: _on_fault,
         },
     )
     guarded = Guard(
@@ -126,6 +127,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
         405: "This address takes another method.",
     }
     return _sentence(error.status_code, sentences.get(error.status_code, str(error.detail)))
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    return _sentence(500, "The server made a mistake, which its log tells; please report it.")
 
 
 async def _on_gone(request: Request, error: Exception) -> Response:
@@ -369,7 +374,7 @@ class _Studio:
                 if photo is None or isinstance(photo, str):
                     raise RefusedError(422, "The field photo must be a picture file.")
                 data, name = await photo.read(), photo.filename or "photo"
-                given = form.get("hints") or b""
+                given = form.get("hints") or ""
                 text = given.encode() if isinstance(given, str) else await _read(given)
                 wanted = form.get("format")
             finally:

@@ -108,11 +108,11 @@ class Guard:
 
     def _check(self, scope: Any, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname if _plain(host) else None
+        name = _name_of(host)
         if not name or (self._hosts is not None and name not in self._hosts):
             raise RefusedError(421, "This server is not known by that name.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise RefusedError(403, "Pages of other origins are refused.")
         site = headers.get("sec-fetch-site", "none")
         if site not in ("none", "same-origin") and scope["path"] != "/":
@@ -171,8 +171,14 @@ class Guard:
         return take
 
 
-def _plain(host: str) -> bool:
-    return 0 < len(host) < 300 and not set(host) & set("/\\@?# \t")
+def _name_of(host: str) -> str | None:
+    """Name or address without a port, or None if it is none."""
+    if not 0 < len(host) < 300 or set(host) & set("/\\@?# \t"):
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # a bracket that is not closed
+        return None
 
 
 async def _say(send: Any, status: int, sentence: str) -> None:

@@ -379,7 +379,7 @@ export function App() {
       open=${() => fileInput.current.click()} help=${() => setHelp(true)}
       clear=${() => { setPicking(false); setSelected(null); changed([]); }}
       ...${{ adjusting, places, whereNext }} adjust=${() => setAdjusting((on) => !on)}
-      loadReference=${(file) => setReference(URL.createObjectURL(file))} loadHints=${loadHints} />
+      loadReference=${setReference} loadHints=${loadHints} />
     <input class="hidden" type="file" multiple ref=${fileInput} tabindex="-1" aria-label="Open photos"
       accept="image/*,.tif,.tiff,.heic,.heif,.jp2,.json"
       onChange=${(e) => { const list = [...e.currentTarget.files]; e.currentTarget.value = ""; openFiles(list); }} />
@@ -405,7 +405,7 @@ export function App() {
       ${(busy || opening || places === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
       ${opening && html`<p class="opening">Opening ${opening} …</p>`}
       ${tool === "pick" && html`<p class="banner">Click where the colour is${reference ? ", here or in the reference" : ""}. Esc ends it.</p>`}
-      ${reference && html`<${Reference} url=${reference} picking=${tool === "pick"} onPick=${eyedropped}
+      ${reference && html`<${Reference} file=${reference} picking=${tool === "pick"} onPick=${eyedropped}
         onClose=${() => setReference(null)} />`}
     </main>
     ${files.length > 1 && html`<${Strip} files=${files} current=${photo?.source} onOpen=${(f) => open(f)} />`}

@@ -36,7 +36,7 @@ export function Toolbar(props) {
     ${[["point", "Hints", "V"], ["brush", "Brush", "B"], ["lasso", "Lasso", "L"]].map(([name, label, key]) =>
       html`<${Button} key=${name} name=${name} label=${label} hint=${key} disabled=${off}
         on=${tool === name} onClick=${() => setTool(name)} />`)}
-    <${Button} name="next" label="Where next?" hint="N" disabled=${off} on=${Boolean(props.places)} onClick=${props.whereNext} />
+    <${Button} wide name="next" label="Where next?" hint="N" disabled=${off} on=${Boolean(props.places)} onClick=${props.whereNext} />
     <span class="gap"></span>
     <${Button} name="adjust" label="Colours of the whole photo" hint="A" disabled=${off} on=${props.adjusting} onClick=${props.adjust} />
     <${Button} wide name="compare" label="Before and after" hint="C" disabled=${off} on=${modes.compare} onClick=${() => mode("compare")} />
@@ -87,6 +87,7 @@ function More(props) {
       <button role="menuitem" onClick=${() => referenceInput.current.click()}>Colours from another photo …</button>
       <hr />
       <button role="menuitem" onClick=${done(props.clear)} disabled=${!count}>Remove all hints</button>
+      <button role="menuitem" onClick=${done(props.whereNext)}>Where next?</button>
       <button role="menuitem" onClick=${done(() => props.mode("compare"))}>Before and after</button>
       <button role="menuitem" onClick=${done(() => props.mode("hide"))}>${props.modes.hide ? "Show" : "Hide"} the hints</button>
       <button role="menuitem" onClick=${done(props.help)}>Help</button>
@@ -130,15 +131,21 @@ export function Strip({ files, current, onOpen }) {
   </nav>`;
 }
 
-export function Reference({ url, picking, onPick, onClose }) {
+export function Reference({ file, picking, onPick, onClose }) {
+  const [url, setUrl] = useState("");
+  useEffect(() => {
+    const made = URL.createObjectURL(file);
+    setUrl(made);
+    return () => URL.revokeObjectURL(made);
+  }, [file]);
   const pick = async (event) => {
     if (!picking) return;
     const box = event.currentTarget.getBoundingClientRect();
-    const pixels = await Pixels.of(await (await fetch(url)).blob());
+    const pixels = await Pixels.of(file);
     onPick(pixels.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
   };
   return html`<aside class=${`reference${picking ? " picking" : ""}`} aria-label="Reference photo">
-    <img src=${url} alt="Reference photo" draggable="false" onClick=${pick} />
+    <img src=${url || undefined} alt="Reference photo" draggable="false" onClick=${pick} />
     <button class="close" aria-label="Close the reference photo" onClick=${onClose}>×</button>
   </aside>`;
 }
