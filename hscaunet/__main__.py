@@ -7,6 +7,7 @@ from importlib import import_module
 
 VERBS = {
     "colorize": ("runtime.__main__", "colorize photos from hints"),
+    "studio": ("runtime.studio.__main__", "open a page where photos are colorized by clicks"),
     "train": ("hscaunet.train", "train a network"),
     "segment": ("hscaunet.segment", "find the things in training photos"),
     "evaluate": ("hscaunet.evaluate", "measure networks on photos"),

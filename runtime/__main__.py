@@ -15,8 +15,11 @@ from .arguments import STANDARD as _STANDARD
 from .arguments import build_parser, check
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .colorizer import Colorizer
-    from .hints import Hints
+    from .hints import AnyHint, Hints
     from .images import Photo
     from .results import Settings
 
@@ -113,6 +116,11 @@ def _settings(args: argparse.Namespace) -> Settings:
         metadata=not args.no_metadata,
         provenance=args.provenance,
         in_place=args.in_place,
+        look={
+            name: value
+            for name in ("saturation", "warmth", "strength")
+            if (value := getattr(args, name)) is not None
+        },
     )
 
 
@@ -138,13 +146,15 @@ def _one(args: argparse.Namespace) -> int:
         raise ImageError("Standard output is closed; give the name of a file by -o.")
     (source,) = args.photos
     if not to_stdout:
-        files = (args.hints, args.layer, args.hint_image, args.hint_mask)
+        masks = [text.partition(",")[2] for text in args.only_inside]
+        files = (args.hints, args.layer, args.hint_image, args.hint_mask, args.keep,
+                 args.keep_grey, *masks)  # fmt: skip
         read = [name for name in files if name and name != _STANDARD]
         settings.check(args.output, None if source == _STANDARD else source, read)
     typed = Hints([parse_hint(text) for text in args.hint])
     photo = _read(source, settings)
     height, width = photo.pixels.shape[:2]
-    hints = _hints(args, photo) + typed
+    hints = settings.looked(_hints(args, photo) + typed)
     hints.check((width, height))
     colorizer = _open(args)
     report = None
@@ -153,7 +163,7 @@ def _one(args: argparse.Namespace) -> int:
     else:
         colored = colorizer.colorize(photo.pixels, hints)
     notes = [*photo.notes]
-    others = (args.hint, args.layer, args.hint_image)
+    others = (args.hint, args.layer, args.hint_image, args.keep, args.keep_grey, args.only_inside)
     hint_file = None if any(others) or args.hints == _STANDARD else args.hints
     if to_stdout:
         ending = args.format or ".png"
@@ -221,7 +231,36 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
                 file=sys.stderr,
             )
         hints += some.fitted(width, height)
-    return hints
+    return hints + Hints(_limits(args, (width, height), most))
+
+
+def _limits(args: argparse.Namespace, size: tuple[int, int], most: int) -> list[AnyHint]:
+    """Areas that bound colour, as masks say."""
+    from .errors import HintError
+    from .hints import Keep, Region
+    from .hints.masks import painted
+    from .images import read_image
+
+    def area(name: str) -> NDArray[np.uint8]:
+        mask, notes = painted(read_image(name, max_pixels=most))
+        for note in notes:
+            print(f"note: {name}: {note}", file=sys.stderr)
+        if mask.shape[::-1] != size:
+            raise HintError(
+                f"{name} is {mask.shape[1]}x{mask.shape[0]}, but the photo is "
+                "{}x{}; give a mask of its size.".format(*size)
+            )
+        return mask
+
+    found: list[AnyHint] = []
+    for text in args.only_inside:
+        color, _, name = text.partition(",")
+        found.append(Region(color, mask=area(name), only_inside=True))
+    if args.keep:
+        found.append(Keep(mask=area(args.keep)))
+    if args.keep_grey:
+        found.append(Keep(mask=area(args.keep_grey), grey=True))
+    return found
 
 
 def _many(args: argparse.Namespace) -> int:

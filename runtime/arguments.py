@@ -80,6 +80,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--hint-image", metavar="I", help="picture whose colours are hints where M is 255"
     )
     group.add_argument("--hint-mask", metavar="M", help="mask for --hint-image, of the same size")
+    for name, what in (("--keep", "as it is"), ("--keep-grey", "grey")):
+        group.add_argument(name, metavar="MASK", help=f"leave what is white in this picture {what}")
+    group.add_argument(
+        "--only-inside",
+        action="append",
+        default=[],
+        metavar="COLOR,MASK",
+        help="colour what is white in this picture, and nothing else; repeatable",
+    )
     group.add_argument(
         "--report", action="store_true", help="say how well each hint's colour survived (CIEDE2000)"
     )
@@ -90,6 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder with a NAME.hints.json or NAME.json for each photo that has any, at its place "
         "in the tree or at the top",
     )
+    group = parser.add_argument_group("look of the result (docs/api.md)")
+    group.add_argument("--saturation", type=float, metavar="S", help="0 to 3 (default 1)")
+    group.add_argument("--warmth", type=float, metavar="W", help="-1 to 1 (default 0)")
+    group.add_argument("--strength", type=float, metavar="S", help="0 to 1 (default 1)")
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -131,6 +144,9 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         "--hints": args.hints,
         "--layer": args.layer,
         "--hint-image": args.hint_image,
+        "--keep": args.keep,
+        "--keep-grey": args.keep_grey,
+        "--only-inside": args.only_inside,
         "--report": args.report,
     }
     if args.out_dir is not None and any(single.values()):
@@ -143,6 +159,10 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("standard input goes with -o.")
     if args.hints == STANDARD and STANDARD in args.photos:
         parser.error("only one of photo and --hints can be standard input.")
+    for text in args.only_inside:
+        color, comma, mask = text.partition(",")
+        if not (color and comma and mask):
+            parser.error(f"--only-inside is COLOR,MASK, such as red,mask.png, not {text!r:.60}.")
     if args.page is not None and args.page < 1:
         parser.error("--page must be at least 1.")
     if args.format is not None:

@@ -307,7 +307,7 @@ def _read_ahead(
         height, width = photo.pixels.shape[:2]
         try:
             hints = Hints() if job.hints is None else Hints.load(job.hints)
-            hints = hints.fitted(width, height)
+            hints = settings.looked(hints.fitted(width, height))
             hints.check((width, height))
         except HintError as error:
             name = "" if str(job.hints) in str(error) else f"{job.hints}: "

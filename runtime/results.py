@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Settings:
         Whether to say in XMP how the colours were made.
     in_place : bool
         Whether a photo may be written over itself.
+    look : dict of str to float
+        What of a `runtime.Look` counts in place of that of the hints.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -54,6 +56,11 @@ class Settings:
     metadata: bool = True
     provenance: bool = False
     in_place: bool = False
+    look: dict[str, float] = field(default_factory=dict)
+
+    def looked(self, hints: Hints) -> Hints:
+        """Hints with the look that is asked for."""
+        return hints.with_look(replace(hints.look, **self.look)) if self.look else hints
 
     @property
     def reading(self) -> dict[str, Any]:

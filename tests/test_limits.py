@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from conftest import colorful
 
-from runtime import Colorizer, Hint, HintError, Hints, Keep, Look, Region, Stroke
+from runtime import (
+    Colorizer,
+    Hint,
+    HintError,
+    Hints,
+    Keep,
+    Look,
+    Region,
+    Stroke,
+    read_image,
+    write_image,
+)
+from runtime.__main__ import main
 from runtime.color import lab_from_rgb, rgb_from_lab
 from runtime.fullsize.finish import Finish
 from runtime.hints.shapes import Region as Shape
@@ -212,3 +224,30 @@ def test_colours_beyond_srgb_stay_within(lite):
     made = lite.colorize(GREY, Hints([Hint(20, 20, "red", 9)], look=Look(3.0, 1.0, 1.0)))
     lab = lab_from_rgb(made)
     assert np.abs(rgb_from_lab(lab[..., 0], lab[..., 1:]).astype(int) - made).max() <= 1
+
+
+def test_on_the_command_line(tmp_path, lite, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("p.png", RGB)
+    mask = inside().astype(np.uint8) * 255
+    write_image("m.png", mask)
+    words = ["p.png", "-o", "q.png", "--backend", "onnxruntime", "--size", "128"]
+    assert main([*words, "--only-inside", "#d02020,m.png", "--saturation", "0.5"]) == 0
+    wanted = Hints([Region("#d02020", mask=mask, only_inside=True)], look=Look(saturation=0.5))
+    assert np.array_equal(read_image("q.png"), lite.colorize(RGB, wanted))
+    assert main([*words, "--hint", "50,50,#2040e0,30", "--keep", "m.png"]) == 0
+    assert np.array_equal(read_image("q.png")[inside(-2)], RGB[inside(-2)])
+    assert main([*words, "--keep-grey", "m.png", "--strength", "2"]) == 1
+    assert "strength must be 0 to 1" in capsys.readouterr().err
+    write_image("small.png", mask[:50])
+    assert main([*words, "--keep", "small.png"]) == 1
+    assert "give a mask of its size" in capsys.readouterr().err
+    for wrong in (["--only-inside", "red"], ["--keep", "m.png", "--out-dir", "o"]):
+        with pytest.raises(SystemExit):
+            main([*words[: 3 if "red" in wrong else 1], *wrong])
+    assert main(["p.png", "--out-dir", "o", "--saturation", "0", *words[3:]]) == 0
+    assert np.ptp(read_image("o/p.png").astype(int), axis=2).max() <= 1
+    with pytest.raises(SystemExit):
+        main(["p.png", "--only-inside", "red,m.png"])
+    assert main(["p.png", "-o", "m.png", "--keep", "m.png", *words[3:]]) == 1  # which is read
+    assert "written over itself" in capsys.readouterr().err
