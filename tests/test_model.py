@@ -12,7 +12,7 @@ from hscaunet.model.affinity import Affinity
 from hscaunet.model.backbone import CHANNELS, Backbone, find_backbone, read_backbone
 from hscaunet.model.blocks import GlobalAttention, cell_sums, paint
 from hscaunet.model.diffusion import Diffusion
-from hscaunet.model.folding import fold, normalize
+from hscaunet.model.folding import fold, normalize, refresh
 from hscaunet.model.interpolation import Interpolation
 from hscaunet.tensors import enlarge
 from runtime.layout import NEUTRAL
@@ -327,6 +327,22 @@ def test_folding_and_normalizing_keep_the_function(model):
         "photo.fine.1.0.weight",
     ):
         assert torch.allclose(weights[key], folded[key], rtol=1e-6), key
+
+
+@torch.inference_mode()
+def test_refreshed_weights_have_the_size_of_new_ones_and_the_same_function(model):
+    """Fine-tuning from released weights, some of which are a thousandth of that."""
+    x = random_input()
+    wanted = model(x)
+    released = copy.deepcopy(model)
+    normalize(released)
+    refresh(released)
+    assert torch.allclose(released(x), wanted, atol=1e-4)
+    assert torch.allclose(released.train()(x), copy.deepcopy(model).train()(x), atol=1e-3)
+    for key in ("unet.down1.conv.weight", "photo.reduce16.weight", "photo.fine.1.0.weight"):
+        weight = released.state_dict()[key]
+        sizes = weight.square().mean((1, 2, 3)).sqrt() * weight[0].numel() ** 0.5
+        assert 0.7 < sizes.min() < sizes.max() < 1.4, key  # of a sum, its first convolution has it
 
 
 @torch.inference_mode()

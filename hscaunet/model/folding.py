@@ -57,6 +57,34 @@ def normalize(model: Network) -> None:
         _normalize(convs, norm)
 
 
+def refresh(model: Network) -> None:
+    """Scale convolutions before BatchNorms, in place, to about the size that they begin with.
+
+    The function stays the same. A step of Adam has one size whatever that of the weights: those
+    that `normalize` or a long decay made small would be lost in a few steps of training.
+    """
+    convs = [([s[i]], s[i + 1]) for s, i in _pairs(model, nn.Conv2d, nn.BatchNorm2d)]
+    for some, norm in [*convs, *((some, norm) for some, _, norm in _sums(model))]:
+        _refresh(some, norm)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _refresh(convs: Sequence[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
+    weight = convs[0].weight
+    size = weight.square().mean(dim=(1, 2, 3)).sqrt()
+    scale = weight[0].numel() ** -0.5 / size
+    scale = torch.where(size < 1e-9, torch.ones_like(scale), scale)  # of a channel that is dead
+    for conv in convs:
+        conv.weight.mul_(scale[:, None, None, None])
+        if conv.bias is not None:
+            conv.bias.mul_(scale)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    mean.mul_(scale)
+    variance.copy_(((variance + norm.eps) * scale.square() - norm.eps).clamp_min(0))
+
+
 def fold(model: Network) -> Network:
     """A copy, in evaluation mode, whose BatchNorms are folded into convolutions beside them."""
     model = copy.deepcopy(model).eval()

@@ -18,6 +18,7 @@ from ..checkpoints import load_training, read_weights, save_training
 from ..devices import pick_device
 from ..model import Network, build_network
 from ..model.backbone import find_backbone, read_backbone
+from ..model.folding import refresh
 from .ema import EMA
 from .options import Options
 
@@ -230,6 +231,7 @@ def _begin(model: Network, initial: str | None, backbone: str | None) -> None:
     if not fits:
         raise ModelError(f"No weight of {initial} fits this network; leave --init out.")
     model.load_state_dict({**own, **fits})
+    refresh(model)
     missing = {k for k in own.keys() - fits.keys() if not k.endswith("num_batches_tracked")}
     lacking = sorted({k.rpartition(".")[0] for k in missing})
     if lacking:
