@@ -18,6 +18,7 @@ _HOMES = {
     "Region": ".hints",
     "Hints": ".hints",
     "Keep": ".hints",
+    "Lightness": ".lightness",
     "Look": ".look",
     "HintReport": ".hint_report",
     "Metadata": ".images",

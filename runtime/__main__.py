@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import STANDARD as _STANDARD
 from .arguments import build_parser, check
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .colorizer import Colorizer
     from .hints import AnyHint, Hints
     from .images import Photo
+    from .lightness import Lightness
     from .results import Settings
 
 
@@ -116,12 +117,24 @@ def _settings(args: argparse.Namespace) -> Settings:
         metadata=not args.no_metadata,
         provenance=args.provenance,
         in_place=args.in_place,
+        lightness=_lightness(args),
         look={
             name: value
             for name in ("saturation", "warmth", "strength")
             if (value := getattr(args, name)) is not None
         },
     )
+
+
+def _lightness(args: argparse.Namespace) -> Lightness | None:
+    from .lightness import Lightness
+
+    if args.lightness is None and args.levels is None and not args.even_paper:
+        return None
+    levels: Any = args.levels or (0.0, 1.0)
+    if levels != "auto" and args.levels:
+        levels = args.levels.split(",")
+    return Lightness(args.lightness or "luminance", levels, args.even_paper)
 
 
 def _standard_input(limit: int) -> bytes:
@@ -159,9 +172,11 @@ def _one(args: argparse.Namespace) -> int:
     colorizer = _open(args)
     report = None
     if args.report:
-        colored, report = colorizer.colorize_with_report(photo.pixels, hints)
+        colored, report = colorizer.colorize_with_report(
+            photo.pixels, hints, lightness=settings.lightness
+        )
     else:
-        colored = colorizer.colorize(photo.pixels, hints)
+        colored = colorizer.colorize(photo.pixels, hints, lightness=settings.lightness)
     notes = [*photo.notes]
     others = (args.hint, args.layer, args.hint_image, args.keep, args.keep_grey, args.only_inside)
     hint_file = None if any(others) or args.hints == _STANDARD else args.hints

@@ -66,6 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--max-pixels", type=int, metavar="N", help="refuse larger photos (default 250000000)"
     )
+    group.add_argument(
+        "--lightness",
+        metavar="CHANNEL",
+        help="how a scan becomes grey: luminance (default), red, green, blue, or cleanest, the "
+        "one with the least stain",
+    )
+    group.add_argument(
+        "--levels", metavar="BLACK,WHITE", help="0 to 1 each, what becomes black and white; or auto"
+    )
+    group.add_argument("--even-paper", action="store_true", help="even out the paper's tint")
     group = parser.add_argument_group("hints of a single photo")
     group.add_argument(
         "--hint",

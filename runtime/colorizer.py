@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .hint_report import HintReport
     from .hints.collection import HintsLike
     from .images import Photo
+    from .lightness import Lightness
     from .session import Session
 
 SIZE = 256
@@ -209,6 +210,7 @@ class Colorizer:
         *,
         size: int | None = None,
         order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> NDArray[Any]: ...
     @overload
     def colorize(
@@ -218,13 +220,26 @@ class Colorizer:
         *,
         size: int | None = None,
         order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> Photo: ...
     @overload
     def colorize(
-        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+        self,
+        image: Any,
+        hints: HintsLike = None,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> Any: ...
     def colorize(
-        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+        self,
+        image: Any,
+        hints: HintsLike = None,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> Any:
         """Colorize one photo; what comes back is of the kind that was given.
 
@@ -243,6 +258,8 @@ class Colorizer:
             In place of the Colorizer's own.
         order : {"RGB", "BGR"}
             Of an array's channels, and of the result's.
+        lightness : Lightness, optional
+            How the photo becomes grey, for scans with stains; the result's L is then that grey's.
 
         Returns
         -------
@@ -259,7 +276,7 @@ class Colorizer:
         HintError
             If a hint lies outside the image, or is none.
         """
-        opened = open_input(image, order)
+        opened = open_input(image, order, lightness)
         view = self._view(opened.pixels, size)
         hints = self._hints(hints, view)
         ab = _stacked(self._ab(view.inputs(hints)))
@@ -270,12 +287,18 @@ class Colorizer:
         return Hints.coerce(hints, (view.picture.width, view.picture.height))
 
     def colorize_with_report(
-        self, image: Any, hints: HintsLike = None, *, size: int | None = None, order: str = "RGB"
+        self,
+        image: Any,
+        hints: HintsLike = None,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> tuple[Any, HintReport]:
         """As `colorize`, with how well each hint's colour survived."""
         from .hint_report import hint_report
 
-        opened = open_input(image, order)
+        opened = open_input(image, order, lightness)
         view = self._view(opened.pixels, size)
         hints = self._hints(hints, view)
         picture, ab = view.picture, _stacked(self._ab(view.inputs(hints)))
@@ -290,6 +313,7 @@ class Colorizer:
         size: int | None = None,
         at_once: int = 16,
         order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> list[Any]:
         """Colorize several photos with one call of the engine for each shape that the network sees.
 
@@ -325,7 +349,7 @@ class Colorizer:
         pictures, inputs, backs, finishes = [], [], [], []
         for i, (image, its) in enumerate(zip(images, given, strict=True)):
             try:
-                opened = open_input(image, order)
+                opened = open_input(image, order, lightness)
                 view = self._view(opened.pixels, size)
                 its = self._hints(its, view)
                 inputs.append(view.inputs(its))
@@ -348,12 +372,19 @@ class Colorizer:
                     results[i] = backs[i](pictures[i].join(_stacked(ab), finishes[i]))
         return results
 
-    def open(self, image: Any, *, size: int | None = None, order: str = "RGB") -> Session:
+    def open(
+        self,
+        image: Any,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+        lightness: Lightness | None = None,
+    ) -> Session:
         """Open a photo, of any kind that `colorize` takes, for editing its hints live; see
         `runtime.session.Session`."""
         from .session import Session
 
-        return Session(self, image, size=size, order=order)
+        return Session(self, image, size=size, order=order, lightness=lightness)
 
     def warm_up(
         self,

@@ -281,7 +281,7 @@ def run_jobs(
             photo, hints = reading.result()
             job.target.parent.mkdir(parents=True, exist_ok=True)
             settings.check(job.target, job.source, [job.hints] if job.hints else [])
-            colored = colorizer.colorize(photo.pixels, hints)
+            colored = colorizer.colorize(photo.pixels, hints, lightness=settings.lightness)
             notes = [*photo.notes]
             finish(job.target, colored, photo, hints, colorizer, settings, notes, job.hints)
             for note in notes:

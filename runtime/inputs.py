@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, ImageError, first_line
+from .lightness import Lightness
 
 if TYPE_CHECKING:
     from .images import Photo
@@ -34,7 +35,7 @@ class Opened:
     give_back: Callable[[NDArray[Any]], Any]
 
 
-def open_input(image: Any, order: str = "RGB") -> Opened:
+def open_input(image: Any, order: str = "RGB", lightness: Lightness | None = None) -> Opened:
     """Open a photo of any kind.
 
     Parameters
@@ -42,6 +43,8 @@ def open_input(image: Any, order: str = "RGB") -> Opened:
     image : ndarray, PIL.Image.Image, Photo, path, bytes or binary file
     order : {"RGB", "BGR"}
         Of an array's channels; the result has them in the same order.
+    lightness : Lightness, optional
+        How the photo becomes grey.
 
     Raises
     ------
@@ -50,6 +53,11 @@ def open_input(image: Any, order: str = "RGB") -> Opened:
     ArgumentError
         If `order` is none of the two.
     """
+    if lightness is not None:
+        if not isinstance(lightness, Lightness):
+            raise ArgumentError(f"lightness must be a Lightness, not {lightness!r:.60}.")
+        opened = open_input(image, order)
+        return Opened(lightness.apply(opened.pixels), opened.give_back)
     if order not in ORDERS:
         raise ArgumentError(f"order must be one of {', '.join(ORDERS)}, not {order!r:.60}.")
     if isinstance(image, np.ndarray):

@@ -27,6 +27,7 @@ from .images.xmp import with_provenance
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
+    from .lightness import Lightness
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Settings:
         Whether to say in XMP how the colours were made.
     in_place : bool
         Whether a photo may be written over itself.
+    lightness : Lightness or None
+        How photos become grey.
     look : dict of str to float
         What of a `runtime.Look` counts in place of that of the hints.
     """
@@ -56,6 +59,7 @@ class Settings:
     metadata: bool = True
     provenance: bool = False
     in_place: bool = False
+    lightness: Lightness | None = None
     look: dict[str, float] = field(default_factory=dict)
 
     def looked(self, hints: Hints) -> Hints:

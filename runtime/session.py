@@ -26,6 +26,7 @@ from .view import View
 
 if TYPE_CHECKING:
     from .colorizer import Colorizer
+    from .lightness import Lightness
 
 # What undo remembers: so many steps, of so many bytes together.
 _UNDO_STEPS, _UNDO_BYTES = 1000, 200_000_000
@@ -58,6 +59,8 @@ class Session:
         In place of the Colorizer's own.
     order : {"RGB", "BGR"}
         Of an array's channels; what `render` gives has the same, previews are RGB.
+    lightness : Lightness, optional
+        How the photo becomes grey.
 
     Raises
     ------
@@ -66,10 +69,16 @@ class Session:
     """
 
     def __init__(
-        self, colorizer: Colorizer, image: Any, *, size: int | None = None, order: str = "RGB"
+        self,
+        colorizer: Colorizer,
+        image: Any,
+        *,
+        size: int | None = None,
+        order: str = "RGB",
+        lightness: Lightness | None = None,
     ) -> None:
         self._colorizer = colorizer
-        opened = open_input(image, order)
+        opened = open_input(image, order, lightness)
         self._give_back = opened.give_back
         self._view = colorizer._view(opened.pixels, size)
         self._picture = self._view.picture
