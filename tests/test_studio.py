@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from conftest import colorful, run_python
 
-from runtime import Colorizer, Hint, Hints, Metadata, Region, decode_photo, encode_image
+from runtime import (
+    Colorizer,
+    Hint,
+    Hints,
+    Lightness,
+    Metadata,
+    Region,
+    decode_photo,
+    encode_image,
+)
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
@@ -395,3 +404,21 @@ def test_a_file_object_is_what_pillow_reads(client):
     for name in ("png", "jpg", "tif", "webp", "avif", "bmp"):
         made = client.post(f"/v1/photos/{key}/result", params={"format": name})
         assert Image.open(io.BytesIO(made.content)).size == (120, 90)
+
+
+def test_how_a_scan_becomes_grey(client, lite):
+    data = encode_image(RGB, "PNG")
+    at = f"/v1/photos/{opened(client, data)['key']}"
+    wanted = lite.colorize(RGB, HINTS, lightness=Lightness("red", "auto"))
+    asked = {"channel": "red", "levels": "auto"}
+    made = client.post(f"{at}/result", params=asked, content=HINTS.to_json())
+    assert np.array_equal(decode_photo(made.content).pixels, wanted)
+    plain = client.post(f"{at}/result", content=HINTS.to_json())  # and back
+    assert np.array_equal(decode_photo(plain.content).pixels, lite.colorize(RGB, HINTS))
+    grey = decode_photo(client.get(f"{at}/grey", params={"channel": "blue"}).content).pixels
+    assert np.abs(grey.astype(int) - RGB[..., 2]).max() <= 1
+    files = {"photo": ("a.png", data), "hints": ("h.json", HINTS.to_json())}
+    one = client.post("/v1/colorize", files=files, data=asked)
+    assert np.array_equal(decode_photo(one.content).pixels, wanted)
+    for wrong in ({"channel": "x"}, {"levels": "3"}, {"levels": "a,b"}):
+        assert client.get(f"{at}/grey", params=wrong).status_code == 422

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,15 +14,16 @@ import anyio
 import cv2
 from anyio import to_thread
 
-from ..errors import ColorizationError, HintError, ImageError, MissingDependencyError
+from ..errors import ArgumentError, ColorizationError, HintError, ImageError, MissingDependencyError
 from ..fullsize.picture import fit_within
 from ..hints import Hints
 from ..images import FORMATS, MAX_FILE_BYTES, encode_image, to_rgb8
+from ..lightness import Lightness
 from ..results import Settings, encoded
 from ..safe_files import read_limited
 from .guard import Guard, RefusedError
 from .metrics import Metrics
-from .store import GoneError, Limits, Opened, Store, TooLargeError
+from .store import GoneError, Limits, Store, TooLargeError
 
 try:
     from starlette.applications import Starlette
@@ -115,7 +116,13 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    statuses = {GoneError: 410, TooLargeError: 413, HintError: 422, ImageError: 422}
+    statuses = {
+        GoneError: 410,
+        TooLargeError: 413,
+        HintError: 422,
+        ImageError: 422,
+        ArgumentError: 422,
+    }
     status = next((s for kind, s in statuses.items() if isinstance(error, kind)), 400)
     return _sentence(status, str(error))
 
@@ -287,20 +294,25 @@ class _Studio:
     async def grey(self, request: Request) -> Response:
         """The photo's lightness as a grey PNG."""
         one = self.store.find(request.path_params["key"])
-        side = self._side(request)
-        return Response(
-            await self._run(lambda: _png(one.session.grey(side))), media_type="image/png"
-        )
+        side, lightness = self._side(request), _lightness(request.query_params)
+
+        def work() -> bytes:
+            with one.lock:
+                one.use(self.colorizer, one.session.hints, lightness)
+                return encode_image(one.session.grey(side), "PNG")
+
+        return Response(await self._run(work), media_type="image/png")
 
     async def preview(self, request: Request) -> Response:
         """The photo colorized with the hints of the body, as JPEG."""
         one = self.store.find(request.path_params["key"])
         side = self._side(request)
+        lightness = _lightness(request.query_params)
         hints = await self._hints(request)
 
         def work() -> bytes:
             with one.lock:
-                _set(one, hints)
+                one.use(self.colorizer, hints, lightness)
                 return _jpeg(one.session.preview(side))
 
         return Response(await self._run(work), media_type="image/jpeg")
@@ -310,11 +322,12 @@ class _Studio:
         one = self.store.find(request.path_params["key"])
         x, y = _whole(request, "x"), _whole(request, "y")
         k = _whole(request, "k", 5)
+        lightness = _lightness(request.query_params)
         hints = await self._hints(request)
 
         def work() -> list[tuple[int, int, int]]:
             with one.lock:
-                _set(one, hints)
+                one.use(self.colorizer, hints, lightness)
                 return one.session.suggest(x, y, k)
 
         colors = await self._run(work)
@@ -324,11 +337,12 @@ class _Studio:
         """Where another hint would tell the network most."""
         one = self.store.find(request.path_params["key"])
         k = _whole(request, "k", 5)
+        lightness = _lightness(request.query_params)
         hints = await self._hints(request)
 
         def work() -> list[tuple[int, int]]:
             with one.lock:
-                _set(one, hints)
+                one.use(self.colorizer, hints, lightness)
                 return one.session.next_places(k)
 
         return JSONResponse({"places": await self._run(work)})
@@ -350,12 +364,13 @@ class _Studio:
         one = self.store.find(request.path_params["key"])
         ending = _ending(request.query_params.get("format"), one.kind)
         settings = Settings(provenance=request.query_params.get("provenance") == "1")
+        lightness = _lightness(request.query_params)
         hints = await self._hints(request)
 
         def work() -> tuple[bytes, list[str]]:
             notes = [*one.photo.notes]
             with one.lock:
-                _set(one, hints)
+                one.use(self.colorizer, hints, lightness)
                 colored, kept = one.session.render(), one.session.hints
             data = encoded(ending, colored, one.photo, kept, self.colorizer, settings, notes)
             return data, notes
@@ -364,7 +379,7 @@ class _Studio:
         return _picture(data, ending, one.name, notes)
 
     async def colorize(self, request: Request) -> Response:
-        """Colorize a photo in one request: multipart fields photo, hints, format."""
+        """Colorize a photo in one request: multipart fields photo, hints, format, channel, ..."""
         async with self._slot():
             form = await request.form(
                 max_files=2, max_fields=8, max_part_size=self.limits.hint_bytes
@@ -377,6 +392,7 @@ class _Studio:
                 given = form.get("hints") or ""
                 text = given.encode() if isinstance(given, str) else await _read(given)
                 wanted = form.get("format")
+                lightness = _lightness(form)
             finally:
                 await form.close()
             if len(text) > self.limits.hint_bytes:
@@ -389,7 +405,7 @@ class _Studio:
                 high, wide = one.photo.pixels.shape[:2]
                 kept = hints.fitted(wide, high)
                 kept.check((wide, high))
-                colored = self.colorizer.colorize(one.photo.pixels, kept)
+                colored = self.colorizer.colorize(one.photo.pixels, kept, lightness=lightness)
                 notes = [*one.photo.notes]
                 made = encoded(ending, colored, one.photo, kept, self.colorizer, Settings(), notes)
                 return made, ending, notes, one.name
@@ -435,11 +451,13 @@ class _Studio:
         return min(_whole(request, "side", 1024), self.limits.side)
 
 
-def _set(one: Opened, hints: Hints) -> None:
-    """Hints of a request; the page keeps the steps."""
-    hints = hints.fitted(one.session.width, one.session.height)
-    if hints != one.session.hints:
-        one.session.set_hints(hints, undo=False)
+def _lightness(values: Mapping[str, Any]) -> Lightness:
+    """How the photo becomes grey, as a request says: channel, levels, even."""
+    levels: Any = str(values.get("levels") or "0,1")
+    if levels != "auto":
+        levels = levels.split(",")
+    channel = str(values.get("channel") or "luminance")
+    return Lightness(channel, levels, str(values.get("even") or "0") == "1")
 
 
 def _whole(request: Request, name: str, default: int | None = None) -> int:
@@ -485,10 +503,6 @@ def _jpeg(rgb: Any) -> bytes:
     made, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     assert made
     return data.tobytes()
-
-
-def _png(grey: Any) -> bytes:
-    return encode_image(grey, "PNG")
 
 
 async def _read(file: Any) -> bytes:

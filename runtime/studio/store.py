@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ColorizationError
 from ..images import Photo, decode_photo
 from ..images.headers import image_size, kind_of
+from ..lightness import Lightness
 
 if TYPE_CHECKING:
     from ..colorizer import Colorizer
+    from ..hints import Hints
     from ..session import Session
+
+PLAIN = Lightness()
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Opened(Read):
     ----------
     key : str
     session : Session
+    lightness : Lightness
+        With which the session is open.
     lock : Lock
         Held while its hints are set and what follows from them is computed.
     used : float
@@ -97,13 +103,24 @@ class Opened(Read):
 
     key: str
     session: Session
+    lightness: Lightness = PLAIN
     lock: threading.Lock = field(default_factory=threading.Lock)
     used: float = 0.0
+
+    def use(self, colorizer: Colorizer, hints: Hints, lightness: Lightness) -> None:
+        """Put hints in place, and another lightness; to be called with the lock held."""
+        if lightness != self.lightness:
+            self.session = colorizer.open(self.photo.pixels, lightness=lightness)
+            self.lightness = lightness
+        hints = hints.fitted(self.session.width, self.session.height)
+        if hints != self.session.hints:
+            self.session.set_hints(hints, undo=False)  # the page keeps the steps
 
     @property
     def nbytes(self) -> int:
         """About how much memory it holds."""
-        return self.photo.pixels.nbytes + self.session.nbytes
+        grey = 0 if self.lightness == PLAIN else self.photo.pixels.nbytes // 3
+        return self.photo.pixels.nbytes + grey + self.session.nbytes
 
 
 class Store:

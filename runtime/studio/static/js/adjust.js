@@ -8,7 +8,10 @@ const SLIDERS = [
   ["strength", "Strength", 0, 1, "how much of the new colours, against the photo's own"],
 ];
 
-export function Adjust({ look, plain, onLook, onClose }) {
+const CHANNELS = [["luminance", "All colours"], ["cleanest", "Least stained"], ["red", "Red"],
+  ["green", "Green"], ["blue", "Blue"]];
+
+export function Adjust({ look, plain, scan, usual, onScan, onLook, onClose }) {
   const keys = (event) => {
     if (event.key === "Escape") {
       event.stopPropagation();
@@ -21,8 +24,17 @@ export function Adjust({ look, plain, onLook, onClose }) {
       <input type="range" min=${low} max=${high} step="0.02" value=${look[name]}
         onInput=${(e) => onLook({ ...look, [name]: Number(e.currentTarget.value) })} />
       <output>${Math.round(100 * look[name])}</output></label>`)}
+    <label title="of a scan with stains: which of its colours tells light from dark">
+      <span>Grey from</span>
+      <select value=${scan.channel} onChange=${(e) => onScan({ ...scan, channel: e.currentTarget.value })}>
+        ${CHANNELS.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
+      </select></label>
+    <label class="row"><input type="checkbox" checked=${scan.levels === "auto"}
+      onChange=${(e) => onScan({ ...scan, levels: e.currentTarget.checked ? "auto" : usual.levels })} /> Full contrast</label>
+    <label class="row"><input type="checkbox" checked=${scan.even === "1"}
+      onChange=${(e) => onScan({ ...scan, even: e.currentTarget.checked ? "1" : "0" })} /> Even out the paper</label>
     <div class="row end">
-      <button onClick=${() => onLook(plain)}>Reset</button>
+      <button onClick=${() => { onLook(plain); onScan(usual); }}>Reset</button>
       <button class="main" onClick=${onClose}>Done</button>
     </div>
   </aside>`;

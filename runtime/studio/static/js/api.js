@@ -30,21 +30,22 @@ export const about = () => json(ask("GET", "/v1/about"));
 export const openPhoto = (blob, name) => json(ask("POST", `/v1/photos?name=${q(name)}`, blob));
 export const openFile = (number) => json(ask("POST", `/v1/files/${number}`));
 export const closePhoto = (key) => ask("DELETE", `/v1/photos/${key}`).catch(() => {});
-export const grey = async (key, side) =>
-  (await ask("GET", `/v1/photos/${key}/grey?side=${side}`)).blob();
-export const preview = async (key, side, hints) =>
-  (await ask("POST", `/v1/photos/${key}/preview?side=${side}`, hints)).blob();
-export const suggest = (key, x, y, hints) =>
-  json(ask("POST", `/v1/photos/${key}/suggest?x=${x}&y=${y}&k=6`, hints));
-export const places = (key, k, hints) =>
-  json(ask("POST", `/v1/photos/${key}/places?k=${k}`, hints));
+// scan: how the photo becomes grey, a query; file: a hint file's text.
+export const grey = async (key, side, { scan }) =>
+  (await ask("GET", `/v1/photos/${key}/grey?side=${side}&${scan}`)).blob();
+export const preview = async (key, side, { scan, file }) =>
+  (await ask("POST", `/v1/photos/${key}/preview?side=${side}&${scan}`, file)).blob();
+export const suggest = (key, x, y, { scan, file }) =>
+  json(ask("POST", `/v1/photos/${key}/suggest?x=${x}&y=${y}&k=6&${scan}`, file));
+export const places = (key, k, { scan, file }) =>
+  json(ask("POST", `/v1/photos/${key}/places?k=${k}&${scan}`, file));
 
 /** A hint file's text, read and scaled to the photo by the server: { hints, ... }. */
 export const readHints = (key, text) => json(ask("POST", `/v1/photos/${key}/hints`, text));
 
 /** The result at full size: { blob, name, notes }. */
-export async function result(key, format, hints) {
-  const answer = await ask("POST", `/v1/photos/${key}/result?format=${q(format)}`, hints);
+export async function result(key, format, { scan, file }) {
+  const answer = await ask("POST", `/v1/photos/${key}/result?format=${q(format)}&${scan}`, file);
   const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition"));
   const notes = JSON.parse(answer.headers.get("hscaunet-notes") || "[]");
   return { blob: await answer.blob(), name: decodeURIComponent(name[1]), notes };

@@ -4,7 +4,7 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import * as api from "./api.js";
 import { hexOfLab, hexOfRgb, labOfHex, labOfRgb, nameOf, nearest } from "./color.js";
 import { Help } from "./help.js";
-import { History, PLAIN, moved, newId, ofFile, placeOf, toFile } from "./history.js";
+import { History, PLAIN, USUAL, moved, newId, ofFile, placeOf, toFile } from "./history.js";
 import { forget, keep, kept, recentColors, rememberColor } from "./keep.js";
 import { Newest } from "./newest.js";
 import { Photo, Pixels } from "./photo.js";
@@ -68,9 +68,17 @@ export function App() {
       return url;
     });
   };
+  const showGrey = async (p, now, wanted) => {
+    const blob = await p.grey(wanted, now);
+    if (state.current.photo !== p) return;
+    Object.assign(p, { shownScan: now.scan, shownSide: wanted });
+    await show(URL.createObjectURL(blob), setGreyUrl, blob, "grey");
+  };
   if (!newest.current) {
     newest.current = new Newest(async ({ photo: p, state: now, side: s }) => {
-      const blob = await p.preview(s, toFile(now, p));
+      if (state.current.photo !== p) return;
+      if (now.scan !== p.shownScan || s !== p.shownSide) await showGrey(p, now, s);
+      const blob = await p.preview(s, now);
       if (state.current.photo !== p) return;
       await show(URL.createObjectURL(blob), setColorUrl, blob, "color");
     }, setBusy, fail);
@@ -114,9 +122,7 @@ export function App() {
       setPhoto(next);
       next.notes.forEach((note) => tell(note));
       document.title = `${next.name} – Studio`;
-      const blob = await next.grey(SIDE);
-      await show(URL.createObjectURL(blob), setGreyUrl, blob, "grey");
-      refresh(next);
+      await refresh(next);
       remember();
     } catch (error) {
       fail(error);
@@ -192,7 +198,7 @@ export function App() {
     try {
       const now = history.current.state;
       const rest = { ...now, hints: now.hints.filter((h) => h.id !== hint.id) };
-      const { colors } = await photo.suggest(x, y, toFile(rest, photo));
+      const { colors } = await photo.suggest(x, y, rest);
       setSuggested(colors);
     } catch (error) {
       setSuggested([]);
@@ -238,7 +244,7 @@ export function App() {
     if (places) return setPlaces(null);
     setPlaces("asked");
     try {
-      const found = await photo.places(5, toFile(history.current.state, photo));
+      const found = await photo.places(5, history.current.state);
       setPlaces(found.places);
       say(`${found.places.length} places`);
     } catch (error) {
@@ -279,7 +285,7 @@ export function App() {
   const save = async (format) => {
     setSaving(true);
     try {
-      const made = await photo.result(format, toFile(history.current.state, photo));
+      const made = await photo.result(format, history.current.state);
       download(made.blob, made.name);
       made.notes.forEach((note) => tell(note));
     } catch (error) {
@@ -358,16 +364,9 @@ export function App() {
     const wanted = by > 1.6 ? CLOSE_SIDE : SIDE;
     if (!photo || wanted === side.current || Math.max(photo.width, photo.height) <= SIDE) return;
     clearTimeout(state.current.zoomTimer);
-    state.current.zoomTimer = setTimeout(async () => {
+    state.current.zoomTimer = setTimeout(() => {
       side.current = wanted;
-      try {
-        const blob = await photo.grey(wanted);
-        if (state.current.photo !== photo) return;
-        await show(URL.createObjectURL(blob), setGreyUrl, blob, "grey");
-        refresh();
-      } catch (error) {
-        fail(error);
-      }
+      refresh();
     }, 350);
   };
 
@@ -401,6 +400,7 @@ export function App() {
         onRemove=${() => remove(one.id)} onClose=${closePicker}
         onEyedropper=${() => { setPicking(false); setTool("pick"); }} />`}
       ${photo && adjusting && html`<${Adjust} look=${history.current.look} plain=${PLAIN}
+        scan=${history.current.scan} usual=${USUAL} onScan=${(scan) => change({ scan })}
         onLook=${(look) => change({ look }, "look")} onClose=${() => setAdjusting(false)} />`}
       ${(busy || opening || places === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
       ${opening && html`<p class="opening">Opening ${opening} …</p>`}

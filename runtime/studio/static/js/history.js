@@ -7,9 +7,12 @@ export const newId = () => ++last;
 /** A look that changes nothing; see runtime/look.py. */
 export const PLAIN = { saturation: 1, strength: 1, warmth: 0 };
 
-/** States never change: { hints, look }. */
+/** How the photo becomes grey: as the server takes it; see runtime/lightness.py. */
+export const USUAL = { channel: "luminance", levels: "0,1", even: "0" };
+
+/** States never change: { hints, look, scan }. */
 export class History {
-  constructor(states = [{ hints: [], look: PLAIN }], index = states.length - 1) {
+  constructor(states = [{ hints: [], look: PLAIN, scan: USUAL }], index = states.length - 1) {
     this.states = states;
     this.index = index;
     this.joined = null; // which change the next one like it is joined with
@@ -24,6 +27,9 @@ export class History {
   }
   get look() {
     return this.state.look;
+  }
+  get scan() {
+    return this.state.scan;
   }
   get canUndo() {
     return this.index > 0;

@@ -1,6 +1,7 @@
 // A photo that is open: the server's session, opened again when it has been closed meanwhile.
 
 import * as api from "./api.js";
+import { toFile } from "./history.js";
 
 export class Photo {
   /** source: { blob, name } of this browser, or { number, name } of the server's machine. */
@@ -27,11 +28,13 @@ export class Photo {
     }
   }
 
-  grey = (side) => this.with((key) => api.grey(key, side));
-  preview = (side, hints) => this.with((key) => api.preview(key, side, hints));
-  suggest = (x, y, hints) => this.with((key) => api.suggest(key, x, y, hints));
-  places = (k, hints) => this.with((key) => api.places(key, k, hints));
-  result = (format, hints) => this.with((key) => api.result(key, format, hints));
+  // state: of a History
+  grey = (side, state) => this.with((key) => api.grey(key, side, this.asked(state)));
+  preview = (side, state) => this.with((key) => api.preview(key, side, this.asked(state)));
+  suggest = (x, y, state) => this.with((key) => api.suggest(key, x, y, this.asked(state)));
+  places = (k, state) => this.with((key) => api.places(key, k, this.asked(state)));
+  result = (format, state) => this.with((key) => api.result(key, format, this.asked(state)));
+  asked = (state) => ({ file: toFile(state, this), scan: new URLSearchParams(state.scan) });
   readHints = (text) => this.with((key) => api.readHints(key, text));
   close = () => api.closePhoto(this.key);
 }
