@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from .fullsize.finish import Area
 from .hints import Hints
 from .layout import pack_input
 from .suggest import Run, in_pieces
@@ -63,13 +66,13 @@ def next_places(
         return []
     moved = np.linalg.norm(in_pieces(run, inputs) - ab, axis=1)
     reach = np.clip(moved / _PROBE, 0, 1)
-    weight = _unsure(run, L, hints, image_size)
+    weight = _unsure(run, L, hints, image_size) * _free(hints, image_size, L.shape)
     covered = np.zeros_like(L)
     chosen: list[tuple[int, int]] = []
     while len(chosen) < k:
         gain = (np.maximum(reach - covered, 0) * weight).mean(axis=(1, 2))
         best = int(gain.argmax())
-        if gain[best] < _LEAST * weight.mean() and chosen:
+        if gain[best] < _LEAST * weight.mean() if chosen else not gain[best] > 0:
             break
         covered = np.maximum(covered, reach[best])
         x = int((columns[best] + 0.5) * image_size[1] / wide)
@@ -77,6 +80,15 @@ def next_places(
         chosen.append((x, y))
         reach[best] = 0
     return chosen
+
+
+def _free(hints: Hints, image_size: tuple[int, int], shape: tuple[int, ...]) -> Any:
+    """1 where a hint may change something, 0 in areas that are kept."""
+    if not hints.kept:
+        return np.float32(1)
+    known = Hints(image_size=image_size[::-1]) + hints
+    kept = [Area(keep) for keep in known.scaled(shape[1], shape[0]).kept]
+    return 1 - np.max([area.pixels(slice(0, shape[0]), shape[1]) for area in kept], axis=0)
 
 
 def _probe(ab: NDArray[np.float32]) -> NDArray[np.float32]:

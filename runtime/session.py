@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import HintError, ImageError, whole_number
 from .fullsize.finish import Finish
-from .fullsize.picture import Picture, fit_within, shrunk
+from .fullsize.picture import PlanePicture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
 from .hints.collection import HintsLike
@@ -89,7 +90,7 @@ class Session:
         self._next = 0
         self._ab: tuple[_State, NDArray[np.float32]] | None = None
         self._photo: list[NDArray[np.float32]] | None = None
-        self._small: dict[tuple[int, int], Picture] = {}
+        self._small: dict[tuple[int, int], PlanePicture] = {}
         self._shown: tuple[_State, tuple[int, int], NDArray[np.uint8]] | None = None
         self._lock = threading.RLock()
 
@@ -184,7 +185,7 @@ class Session:
         It does not wait for work that is under way.
         """
         shown, ab = self._shown, self._ab
-        held = sum(4 * h * w for h, w in tuple(self._small))  # tuple: it may change meanwhile
+        held = sum(small.nbytes for small in tuple(self._small.values()))  # it may change meanwhile
         held += 0 if shown is None else shown[2].nbytes
         held += 0 if ab is None else ab[1].nbytes
         held += sum(part.nbytes for part in self._photo or [])
@@ -199,7 +200,7 @@ class Session:
             See `Colorizer.colorize`.
         undo : bool
             Whether the step can be taken back. Applications that keep the steps themselves say
-            False, and nothing is remembered here.
+            False; then nothing is remembered here, of the steps before neither.
 
         Raises
         ------
@@ -301,7 +302,7 @@ class Session:
         max_side = whole_number(max_side, "max_side", 1, 1 << 31, ImageError)
         return fit_within(self.height, self.width, max_side)
 
-    def _shrunk(self, size: tuple[int, int]) -> Picture:
+    def _shrunk(self, size: tuple[int, int]) -> PlanePicture:
         """The photo at a preview's size, remembered."""
         small = self._small.pop(size, None) or shrunk(self._picture, *size)
         self._small[size] = small  # at the end: the one used last
@@ -314,9 +315,13 @@ class Session:
 
     def render(self) -> Any:
         """The colorized photo at full size; as `Colorizer.colorize` gives it."""
+        return self._rendering()()
+
+    def _rendering(self) -> Callable[[], Any]:
+        """What makes the result of the present hints, whatever is edited meanwhile."""
         with self._lock:
             ab, finish = self._predicted(), Finish.of(self._state.hints)
-        return self._give_back(self._picture.join(ab, finish))
+        return lambda: self._give_back(self._picture.join(ab, finish))
 
     def report(self) -> HintReport:
         """How well each hint's colour survived."""
@@ -384,9 +389,8 @@ class Session:
         def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
             return self._colorizer._ab(x, photo)
 
-        found = run(x)
-        ab = view.flat(found.reshape(-1, *found.shape[2:]), hints)
-        return next_places(run, view.L, ab, hints, (self.height, self.width), k)
+        # The last is that of all hints, whatever bounds them, as probes will be.
+        return next_places(run, view.L, run(x)[-1], hints, (self.height, self.width), k)
 
     def _checked(self, hints: Hints) -> Hints:
         hints.check((self.width, self.height))

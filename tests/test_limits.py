@@ -18,8 +18,7 @@ from runtime import (
 )
 from runtime.__main__ import main
 from runtime.color import lab_from_rgb, rgb_from_lab
-from runtime.fullsize.finish import Finish
-from runtime.hints.shapes import Region as Shape
+from runtime.fullsize.finish import Area, Finish
 
 RGB = colorful(120, 160)
 GREY = RGB[..., 1]
@@ -196,16 +195,47 @@ def test_files_hold_limits_and_look(tmp_path):
 
 
 def test_areas_far_out_and_in_tiles():
-    wide = Shape("red", [(39_000, 10), (39_500, 10), (39_500, 3000), (39_000, 3000)])
+    wide = Area(Region("red", [(39_000, 10), (39_500, 10), (39_500, 3000), (39_000, 3000)]))
     row = wide.pixels(slice(2000, 2002), 40_000)
     assert row[:, 39_000:39_501].min() == 1
     assert row[:, :38_990].max() == 0
-    star = Shape("red", [(10, 0), (16, 19), (0, 7), (20, 7), (4, 19)])  # even-odd: an open middle
+    corners = [(10, 0), (16, 19), (0, 7), (20, 7), (4, 19)]
+    star = Area(Region("red", corners))  # even-odd: an open middle
     whole = star.pixels(slice(0, 20), 21)
     parts = np.concatenate([star.pixels(slice(r, r + 5), 21) for r in range(0, 20, 5)])
-    assert np.abs(whole - parts).max() < 0.1
+    assert np.array_equal(whole, parts)
     assert whole[10, 10] == 0
-    assert whole[4, 10] > 0.9
+    assert whole[4, 10] == 1
+    all_of_it = Area(Keep([(0, 0), (20, 0), (20, 19), (0, 19)]))
+    assert all_of_it.pixels(slice(0, 20), 21).min() == 1  # the last row and column too
+
+
+def test_a_photo_that_is_kept_whole_is_itself(lite):
+    high, wide = GREY.shape
+    corners = [(0, 0), (wide - 1, 0), (wide - 1, high - 1), (0, high - 1)]
+    for photo in (RGB, RGB.astype(np.uint16) * 257, np.dstack([RGB, GREY])):
+        assert np.array_equal(lite.colorize(photo, [Keep(corners)]), photo)
+    assert lite.open(RGB).next_places(3)
+    session = lite.open(RGB)
+    session.add(Keep(corners))
+    assert session.next_places(3) == []  # where a hint does nothing
+
+
+def test_more_areas_than_can_be_drawn_are_refused(lite):
+    small = [Keep([(0, 0), (9, 0), (9, 9)])] * 501
+    with pytest.raises(HintError, match="more than 500 areas"):
+        lite.colorize(GREY, small)
+    # A few bytes that claim much are refused before any is made.
+    size = '"width": 15000, "height": 15000, "runs": [1, 1, 224999998]'
+    big = f'{{"mask": {{"x": 0, "y": 0, {size}}}, "color": "red"}}'
+    head = '{"format": "hscaunet-hints", "version": 2, "image": {"width": 1, "height": 1}, '
+    head += '"hints": ['
+    with pytest.raises(HintError, match="more strokes and regions"):
+        Hints.from_json(head + f"{big}, {big}]}}")
+    one = '{"mask": {"x": 0, "y": 0, "width": 1, "height": 1, "runs": [0, 1]}, "color": "red"}'
+    tiny = Hints.from_json(head + ", ".join([one] * 300) + "]}")
+    with pytest.raises(HintError, match="give fewer"):
+        tiny.scaled(4000, 3000)
 
 
 def test_moving_and_replacing_keep_what_an_area_is(lite):

@@ -357,3 +357,25 @@ def test_what_cannot_exist_says_so(page):
     page.fill(".hex", "#zz")
     page.wait_for_function("document.querySelector('.remark').textContent.includes('looks like')")
     settled(page)
+
+
+def test_scans(page):
+    drop(page, encode_image(RGB, "PNG"), "print.png")
+    page.keyboard.press("a")
+    page.select_option(".adjust select", "blue")
+    settled(page)
+    grey = page.evaluate(
+        """() => {
+          const image = document.querySelector("img.layer");
+          const canvas = document.createElement("canvas");
+          [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0);
+          return [...context.getImageData(0, 0, 320, 240).data];
+        }"""
+    )
+    shown_grey = np.array(grey).reshape(240, 320, 4)[..., 0]
+    assert np.abs(shown_grey - RGB[..., 2].astype(int)).max() <= 1
+    page.keyboard.press("Control+z")
+    settled(page)
+    assert page.input_value(".adjust select") == "luminance"

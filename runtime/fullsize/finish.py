@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..color import bytes_of, lab_from_rgb
+from ..color import lab_from_rgb
 from ..look import PLAIN, Look
 
 if TYPE_CHECKING:
@@ -18,20 +18,47 @@ if TYPE_CHECKING:
 _WARM = (4.0, 16.0)
 
 
+class Area:
+    """An area of a picture, drawn once.
+
+    Parameters
+    ----------
+    shape : Region or Keep
+    """
+
+    def __init__(self, shape: Region | Keep) -> None:
+        self.x, self.y, self._mask = shape.drawn()
+        self.grey = getattr(shape, "grey", False)
+
+    def touches(self, rows: slice) -> bool:
+        """Whether some of it lies in these rows."""
+        return self.y < rows.stop and rows.start < self.y + len(self._mask)
+
+    def pixels(self, rows: slice, width: int) -> NDArray[np.float32]:
+        """How much of each pixel of some rows lies inside, 0..1, (rows, width)."""
+        inside = np.zeros((rows.stop - rows.start, width), np.float32)
+        first, last = max(rows.start, self.y), min(rows.stop, self.y + len(self._mask))
+        if first < last and self.x < width:
+            part = self._mask[first - self.y : last - self.y, : width - self.x]
+            there = inside[first - rows.start : last - rows.start]
+            there[:, self.x : self.x + part.shape[1]] = part * np.float32(1 / 255)
+        return inside
+
+
 @dataclass(frozen=True)
 class Finish:
     """What is done to ab on their way into a photo.
 
     Attributes
     ----------
-    bounded : tuple of Region
+    bounded : tuple of Area
         Inside these stands the second pair of ab, outside the first.
-    kept : tuple of Keep
+    kept : tuple of Area
     look : Look
     """
 
-    bounded: tuple[Region, ...] = ()
-    kept: tuple[Keep, ...] = ()
+    bounded: tuple[Area, ...] = ()
+    kept: tuple[Area, ...] = ()
     look: Look = PLAIN
 
     @classmethod
@@ -41,12 +68,12 @@ class Finish:
             return None
         if size is not None and (hints.bounded or hints.kept):
             hints = hints.scaled(*size)
-        return cls(hints.bounded, hints.kept, hints.look)
+        return cls(tuple(map(Area, hints.bounded)), tuple(map(Area, hints.kept)), hints.look)
 
     def inside(self, rows: slice, width: int) -> NDArray[np.float32]:
         """How much of each pixel lies in bounded regions, (rows, width)."""
         share = np.zeros((rows.stop - rows.start, width), np.float32)
-        for region in self.bounded:
+        for region in filter(lambda area: area.touches(rows), self.bounded):
             np.maximum(share, region.pixels(rows, width), out=share)
         return share
 
@@ -78,7 +105,7 @@ class Finish:
         f : ndarray, shape (r, W), float32
             f(Y) of Lab.
         own : callable
-            Gives the photo's own colours of these rows, (r, W, 3) uint8, or None if it is grey.
+            Gives these rows of the photo, (r, W, 3), or None if it is grey.
         rows : slice
 
         Returns
@@ -103,7 +130,7 @@ class Finish:
                 scale = np.array([1 / 500, -1 / 200], np.float32)[:, None, None]
                 tile = tile + ab * scale * np.float32(1 - look.strength)
         for area in self.kept:
-            if area.grey:
+            if area.grey and area.touches(rows):
                 tile = tile * (1 - area.pixels(rows, tile.shape[2]))
         return np.ascontiguousarray(tile, np.float32)
 
@@ -119,7 +146,7 @@ class Finish:
         rows : slice
         """
         for area in self.kept:
-            if area.grey:
+            if area.grey or not area.touches(rows):
                 continue
             share = area.pixels(rows, out.shape[1])[..., None]
             if not share.any():
@@ -132,6 +159,6 @@ class Finish:
             out[...] = np.where(share == 1, own, mixed.astype(out.dtype))
 
 
-def own_colors(photo: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Rows of a photo as bytes of RGB; None if it is grey."""
-    return None if photo.ndim == 2 else np.ascontiguousarray(bytes_of(photo))
+def own_colors(photo: NDArray[Any]) -> NDArray[Any] | None:
+    """Rows of a photo if it has colours, else None."""
+    return None if photo.ndim == 2 else np.ascontiguousarray(photo)

@@ -177,20 +177,20 @@ class Picture:
         return out
 
 
-def shrunk(picture: Picture, height: int, width: int) -> Picture:
+def shrunk(picture: Picture, height: int, width: int) -> PlanePicture:
     """A smaller grey picture of the same lightness, for previews.
 
     At the picture's own size it is the very same: on the way to L and back 2 values in 60,000 came
     out one level off.
     """
     if (height, width) == (picture.height, picture.width):
-        return _PlanePicture(picture.luminance(), picture)
+        return PlanePicture(picture.luminance(), picture)
     f = (picture.lightness(height, width) + np.float32(16)) / np.float32(116)
     Y = np.clip(Y_of_f(f), 0, 1)
-    return _PlanePicture(Y, picture)
+    return PlanePicture(Y, picture)
 
 
-class _PlanePicture(Picture):
+class PlanePicture(Picture):
     """A smaller picture given by its luminance; joins to 8 bits."""
 
     def __init__(self, Y: NDArray[np.float32], source: Picture) -> None:
@@ -199,6 +199,11 @@ class _PlanePicture(Picture):
         self._light, self._alpha = Y, None
         self._source, self._small = source, None
         self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds."""
+        return self._light.nbytes + (0 if self._small is None else self._small.nbytes)
 
     def _Y(self, rows: slice) -> NDArray[np.float32]:
         return self._light[rows]

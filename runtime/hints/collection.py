@@ -15,7 +15,7 @@ from ..errors import HintError
 from ..look import PLAIN, Look
 from .forms import AnyHint, as_hint, as_list, pair, size_of, two_pairs
 from .masks import painted
-from .shapes import Hint, Keep, Region, Shape, cells_of
+from .shapes import MAX_AREAS, MAX_MASK_PIXELS, Hint, Keep, Region, Shape, cells_of
 
 HintsLike = Union["Hints", str, "os.PathLike[str]", Iterable[Any], AnyHint, dict[str, Any], None]
 """What `Hints.coerce` takes."""
@@ -298,6 +298,8 @@ class Hints(Sequence[AnyHint]):
 
     def with_look(self, look: Look) -> Hints:
         """These hints with another look."""
+        if not isinstance(look, Look):
+            raise HintError(f"look must be a Look, not a {type(look).__name__}.")
         made = self._of_arrays(
             self._places, self._colors, self._shapes, self.image_size, self._shape_bytes
         )
@@ -377,6 +379,8 @@ class Hints(Sequence[AnyHint]):
                 "The hints belong to an image of {}x{}, but this one is {}x{}; "
                 "scale them first.".format(*self.image_size, width, height)  # type: ignore[misc]
             )
+        if self._shapes:
+            self._check_areas()
         reach = self._places[:, :2]
         if self._shapes:
             reach = reach.copy()
@@ -387,6 +391,20 @@ class Hints(Sequence[AnyHint]):
             x, y = reach[outside[0]]
             raise HintError(
                 f"Hint {outside[0]} at ({x}, {y}) lies outside the image of {width}x{height}."
+            )
+
+    def _check_areas(self) -> None:
+        """Areas that end colour are drawn at full size."""
+        areas = [*self.bounded, *self.kept]
+        pixels = 0
+        for area in areas:
+            if area.points is not None:
+                low, high = np.min(area.points, axis=0), np.max(area.points, axis=0)
+                pixels += int(np.prod(high - low + 3))
+        if len(areas) > MAX_AREAS or pixels > MAX_MASK_PIXELS:
+            raise HintError(
+                f"There are more than {MAX_AREAS} areas that end colour, or they have more than "
+                f"{MAX_MASK_PIXELS} pixels together; join some."
             )
 
     def rasterize(
@@ -523,6 +541,12 @@ class Hints(Sequence[AnyHint]):
         width, height = size_of((width, height))
         self.check(self.image_size)  # or something far outside would become huge
         fx, fy = width / self.image_size[0], height / self.image_size[1]
+        masks = [m for s in self._shapes.values() if (m := getattr(s, "mask", None)) is not None]
+        if sum(max(1, m.shape[0] * fy) * max(1, m.shape[1] * fx) for m in masks) > MAX_MASK_PIXELS:
+            raise HintError(
+                f"At {width}x{height} the masks of these hints have more than {MAX_MASK_PIXELS} "
+                "pixels; give fewer, or polygons."
+            )
         shapes = {i: shape.scaled(fx, fy) for i, shape in self._shapes.items()}
         places = (self._places[:, :2] + 0.5) * (fx, fy)
         sizes = np.maximum(self._places[:, 2] > 0, np.rint(self._places[:, 2] * (fx * fy) ** 0.5))

@@ -13,7 +13,7 @@ from ..errors import HintError, first_line
 from ..look import Look
 from ..safe_files import read_limited, write_atomically
 from .collection import AnyHint, Hints
-from .shapes import MAX_SHAPES, Hint, Keep, Region, Stroke, whole
+from .shapes import MAX_MASK_PIXELS, MAX_SHAPES, Hint, Keep, Region, Stroke, whole
 
 FILE_FORMAT = "hscaunet-hints"
 FILE_VERSION = 3
@@ -21,7 +21,6 @@ FILE_VERSION = 3
 is written as the oldest of them that holds it."""
 
 MAX_FILE_BYTES = 64 << 20
-MAX_MASK_PIXELS = 250_000_000
 
 
 def _row(hint: AnyHint) -> dict[str, Any]:
@@ -58,11 +57,12 @@ def _mask(row: Any) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     runs = row.get("runs")
     if not isinstance(runs, list) or min(width, height) < 1 or width * height > MAX_MASK_PIXELS:
         raise HintError("The mask lacks its runs, or its size is not that of a mask.")
-    lengths = [whole(v, "mask run") for v in runs]
-    if min(lengths, default=-1) < 0 or sum(lengths) != width * height:
+    if set(map(type, runs)) != {int}:  # as a file of ours has them; else one by one
+        runs = [whole(v, "mask run") for v in runs]
+    if min(runs, default=-1) < 0 or sum(runs) != width * height:
         raise HintError("The runs of the mask do not add up to its width times its height.")
-    inside = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(inside, np.array(lengths)).reshape(height, width), (x, y)
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, np.array(runs)).reshape(height, width), (x, y)
 
 
 def _extent(row: dict[str, Any]) -> Any:
@@ -141,11 +141,13 @@ def from_json(text: str | bytes) -> Hints:
     shapes = pixels = 0
     for i, row in enumerate(rows):
         try:
+            pixels += _claimed(row)
+            if pixels > MAX_MASK_PIXELS:  # before one is made, however little lies inside
+                raise HintError("with it there are more strokes and regions than are read.")
             hint = hint_of_row(row)
             if not isinstance(hint, Hint):
                 shapes += 1
-                pixels += _mask_pixels(hint)
-                if shapes > MAX_SHAPES or pixels > MAX_MASK_PIXELS:
+                if shapes > MAX_SHAPES:
                     raise HintError("with it there are more strokes and regions than are read.")
             hints.append(hint)
         except HintError as error:
@@ -153,6 +155,18 @@ def from_json(text: str | bytes) -> Hints:
         except (MemoryError, OverflowError):
             raise HintError(f"Hint {i} of the hint file is too large.") from None
     return Hints(hints, image_size=image_size, look=look)
+
+
+def _claimed(row: Any) -> int:
+    """Pixels of a row's mask, by what it says itself."""
+    mask = row.get("mask") if isinstance(row, dict) else None
+    if not isinstance(mask, dict):
+        return 0
+    size = mask.get("width"), mask.get("height")
+    if not all(isinstance(v, int | float) and abs(v) < 1 << 31 for v in size):
+        return 0  # of which no mask is made
+    pixels = abs(int(size[0] * size[1]))
+    return pixels if pixels <= MAX_MASK_PIXELS else 0  # which is refused for itself
 
 
 def _mask_pixels(hint: AnyHint) -> int:

@@ -23,6 +23,14 @@ MAX_POINTS = 1 << 16
 _FAR = 1 << 31  # beyond any image
 
 _HEX = re.compile(r"#?[0-9a-fA-F]{6}")
+MAX_MASK_PIXELS = 250_000_000
+"""Most pixels of all masks of one photo together."""
+
+MAX_AREAS = 500
+"""Most areas that end colour: each is drawn at full size. So are their pixels counted together,
+as those of masks are."""
+
+_CACHED = 1 << 20  # pixels of a mask whose cells are remembered; a larger one is not kept alive
 MAX_SHAPES = 20_000
 """Most strokes and regions of one photo, so that no file keeps a reader busy for minutes."""
 
@@ -341,8 +349,8 @@ class Region(Shape):
     origin : (int, int)
         Pixel (x, y) of the image at which the top left corner of `mask` lies.
     only_inside : bool
-        Whether the colour ends at the region's border: what lies outside is then as it would be
-        without this region.
+        Whether the colour ends at the region's border: outside such regions, all is as it would be
+        without them.
 
     Raises
     ------
@@ -439,29 +447,19 @@ class Region(Shape):
             object.__setattr__(self, name, value)
         return self
 
-    def pixels(self, rows: slice, width: int) -> NDArray[np.float32]:
-        """How much of each pixel of some rows of an image lies inside, 0..1.
-
-        Returns
-        -------
-        ndarray, shape (rows, width), float32
-        """
-        high = rows.stop - rows.start
-        if self.points is not None:
-            edge = 2  # OpenCV draws no soft border where lines leave the picture
-            inside = np.zeros((high + 2 * edge, width), np.uint8)
-            corners = np.array(self.points, np.int64) - (0, rows.start - edge)
-            cv2.fillPoly(inside, [corners.astype(np.int32)[:, None]], 255, cv2.LINE_AA)
-            return inside[edge:-edge].astype(np.float32) / np.float32(255)
-        assert self.mask is not None
-        covered = np.zeros((high, width), np.float32)
-        x, y = self.origin
-        tall = len(self.mask)
-        first, last = max(rows.start, y), min(rows.stop, y + tall)
-        if first < last and x < width:
-            part = self.mask[first - y : last - y, : width - x]
-            covered[first - rows.start : last - rows.start, x : x + part.shape[1]] = part
-        return covered
+    def drawn(self) -> tuple[int, int, NDArray[np.uint8]]:
+        """Left and top of the rectangle that holds it, and how much of each pixel lies inside."""
+        if self.points is None:
+            assert self.mask is not None
+            return *self.origin, self.mask.astype(np.uint8) * np.uint8(255)
+        corners = np.array(self.points, np.int64)
+        low = np.maximum(corners.min(0) - 1, 0)  # a soft border around it
+        wide, high = (corners.max(0) + 2 - low).tolist()
+        inside = np.zeros((high, wide), np.uint8)
+        fixed = [(corners - low).astype(np.int32)[:, None]]
+        cv2.fillPoly(inside, fixed, 255, cv2.LINE_AA)
+        cv2.fillPoly(inside, fixed, 255, cv2.LINE_8)  # its own pixels whole, on every side
+        return int(low[0]), int(low[1]), inside
 
     def scaled(self, fx: float, fy: float) -> Region:
         """The same region in an image resized by these factors."""
@@ -591,14 +589,21 @@ class Keep(Shape):
         """None: the network is told nothing of it."""
         return np.empty(0, np.int64), np.empty(0, np.int64)
 
-    def pixels(self, rows: slice, width: int) -> NDArray[np.float32]:
-        """See `Region.pixels`."""
-        return self.area.pixels(rows, width)
+    def drawn(self) -> tuple[int, int, NDArray[np.uint8]]:
+        """See `Region.drawn`."""
+        return self.area.drawn()
+
+
+def cells_of(shape: Shape, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
+    """`Shape.cover`, remembered: in a session most shapes stay while one is edited."""
+    mask = getattr(shape, "mask", None)
+    if mask is not None and mask.size > _CACHED:
+        return shape.cover(height, width, cells_high, cells_wide)
+    return _cells_of(shape, height, width, cells_high, cells_wide)
 
 
 @lru_cache(maxsize=64)
-def cells_of(shape: Shape, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
-    """`Shape.cover`, remembered: in a session most shapes stay while one is edited."""
+def _cells_of(shape: Shape, height: int, width: int, cells_high: int, cells_wide: int) -> Cells:
     return shape.cover(height, width, cells_high, cells_wide)
 
 

@@ -169,6 +169,10 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 """Of each pass of an interlaced PNG: first column and row, and steps across and down."""
 
 
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits a channel that there are, by the kind of colour."""
+
+
 def mended(picture: bytes, tolerant: bool) -> tuple[bytes, int] | None:
     """A PNG without its end, with one.
 
@@ -189,6 +193,8 @@ def mended(picture: bytes, tolerant: bool) -> tuple[bytes, int] | None:
         If it ends before its pixels begin.
     """
     wide, high, bits, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", picture, 16)
+    if bits not in _DEPTHS.get(color, ()):
+        raise ValueError("a kind of pixels that PNG does not have")
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     size = 0
