@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 
 import anyio
 import numpy as np
@@ -16,6 +17,7 @@ from runtime import (
     Lightness,
     Metadata,
     Region,
+    Stroke,
     decode_photo,
     encode_image,
 )
@@ -31,6 +33,7 @@ from runtime.studio.store import GoneError, Store, TooLargeError
 RGB = colorful(90, 120)
 PNG = encode_image(RGB[..., 1], "PNG")
 HINTS = Hints([Hint(30, 40, "#c04030", 9)], image_size=(120, 90))
+FORM = "multipart/form-data; boundary=b"
 HOME = {"base_url": "http://127.0.0.1:8642"}
 
 
@@ -123,6 +126,8 @@ def test_one_request_for_applications(client, lite):
         ({"files": {"photo": ("a.jpg", jpeg), "hints": ("h", b"{")}}, 422),
         ({"files": {"photo": ("a.jpg", jpeg)}, "data": {"format": "exe"}}, 422),
         ({"content": b"broken", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"--b", "headers": {"content-type": FORM + "; charset=undefined"}}, 415),
+        ({"content": b"--b\r\n\xff", "headers": {"content-type": FORM}}, 400),
     ):
         answer = client.post("/v1/colorize", **wrong)
         assert answer.status_code == status
@@ -138,6 +143,7 @@ def test_what_is_wrong_is_a_sentence_with_a_status(client):
         ("GET", "/static/%2e%2e/app.py", 404),
         ("GET", "/static//etc/passwd", 404),
         ("POST", "/v1/files/0", 404),
+        ("POST", "/v1/files/" + "9" * 5000, 404),
         ("GET", "/v1/photos", 405),
         ("GET", f"/v1/photos/{key}/grey?side=x", 422),
         ("GET", f"/v1/photos/{key}/grey?side=0", 422),
@@ -197,6 +203,8 @@ def test_the_token(lite):
         bearer = {"authorization": "Bearer sesame-123"}
         assert client.get("/v1/about", headers=bearer).status_code == 200
         assert client.get("/v1/about", headers={"cookie": "a=b; ;;=\x01"}).status_code == 401
+        foreign = {"cookie": 'x={"a":1}; hscaunet-token=sesame-123'}  # of another server here
+        assert client.get("/v1/about", headers=foreign).status_code == 200
         visit = client.get("/?token=sesame-123")
         assert visit.status_code == 303
         assert "HttpOnly" in visit.headers["set-cookie"]
@@ -255,6 +263,9 @@ def test_a_client_that_dawdles_is_sent_away(lite):
     assert b"too slowly" in body
     drip = [(0.05, b"x")] * 40  # never still, and never done
     assert asgi(app, drip)[0] == 408
+    began = time.monotonic()
+    assert asgi(app, [(0, b"x" * 100_000), (9, b"x")])[0] == 408  # much sent is no credit
+    assert time.monotonic() - began < 5
 
 
 def test_more_uploads_than_places_are_told_to_come_again(lite):
@@ -422,3 +433,42 @@ def test_how_a_scan_becomes_grey(client, lite):
     assert np.array_equal(decode_photo(one.content).pixels, wanted)
     for wrong in ({"channel": "x"}, {"levels": "3"}, {"levels": "a,b"}):
         assert client.get(f"{at}/grey", params=wrong).status_code == 422
+
+
+def test_a_busy_server_says_so_and_places_are_given_back(lite):
+    limits = Limits(requests=0)
+    with TestClient(make_app(lite, limits=limits), **HOME) as client:
+        answer = client.get("/v1/about")
+        assert answer.status_code == 503
+        assert answer.headers["connection"] == "close"
+        assert client.get("/healthz").status_code == 200
+    with TestClient(make_app(lite, limits=Limits(uploads=1)), **HOME) as client:
+        key = opened(client)["key"]
+        for _ in range(3):
+            assert client.post(f"/v1/photos/{key}/result").status_code == 200
+            assert client.post(f"/v1/photos/{key}/result", content=b"{").status_code == 422
+
+
+def test_what_lies_beside_the_pixels_counts(lite):
+    heavy = encode_image(RGB[..., 1], "PNG", Metadata(xmp=b"x" * 3_000_000))
+    store = Store(lite, Limits(memory=8_000_000))
+    for _ in range(5):
+        store.open(heavy, "a.png")
+    assert len(store) == 2
+    with pytest.raises(TooLargeError):
+        Store(lite, Limits(memory=2_000_000)).open(heavy, "a.png")
+
+
+def test_equal_hints_do_not_run_the_network_again(client, lite, monkeypatch):
+    key = opened(client)["key"]
+    body = '{"format": "hscaunet-hints", "version": 1, "hints": [{"x": 1, "y": 1, "color": "red"}]}'
+    first = client.post(f"/v1/photos/{key}/preview", content=body)
+    monkeypatch.setattr(lite, "_ab", lambda *args: pytest.fail("it ran"))
+    assert client.post(f"/v1/photos/{key}/preview", content=body).content == first.content
+
+
+def test_many_areas_are_refused(client):
+    key = opened(client)["key"]
+    many = Hints([Stroke([(1, 1)], "red")] * 2001).to_json()
+    answer = client.post(f"/v1/photos/{key}/preview", content=many)
+    assert answer.status_code == 413

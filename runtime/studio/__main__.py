@@ -112,6 +112,7 @@ def serve(args: argparse.Namespace) -> int:
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
+        limit_concurrency=256,
         h11_max_incomplete_event_size=1 << 16,
         timeout_graceful_shutdown=5,
     )

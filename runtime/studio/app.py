@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..images import FORMATS, MAX_FILE_BYTES, encode_image, to_rgb8
 from ..lightness import Lightness
 from ..results import Settings, encoded
 from ..safe_files import read_limited
-from .guard import Guard, RefusedError
+from .guard import RELEASE, Guard, RefusedError
 from .metrics import Metrics
 from .store import GoneError, Limits, Store, TooLargeError
 
@@ -100,6 +101,7 @@ def make_app(
         token=token,
         most=limits.file_bytes + limits.hint_bytes + (1 << 16),
         stall=limits.stall,
+        at_once=limits.requests,
         count=studio.metrics.count,
     )
     guarded.studio = studio  # type: ignore[attr-defined]
@@ -155,7 +157,7 @@ class _Studio:
         # Full-size work and decoding one after the other; edits beside them, as many as cores help.
         self._heavy = anyio.CapacityLimiter(1)
         self._light = anyio.CapacityLimiter(2)
-        self._receiving = 0
+        self._receiving = self._sending = 0
 
     def routes(self) -> list[Route]:
         """Addresses and what answers."""
@@ -167,8 +169,8 @@ class _Studio:
             Route("/metrics", self.numbers),
             Route("/v1/about", self.about),
             Route("/v1/photos", self.open, methods=["POST"]),
-            Route("/v1/files/{number:int}", self.open_file, methods=["POST"]),
-            Route("/v1/files/{number:int}/thumbnail", self.thumbnail),
+            Route("/v1/files/{number}", self.open_file, methods=["POST"]),
+            Route("/v1/files/{number}/thumbnail", self.thumbnail),
             Route("/v1/colorize", self.colorize, methods=["POST"]),
             Route(photo, self.close, methods=["DELETE"]),
             Route(f"{photo}/grey", self.grey),
@@ -264,9 +266,11 @@ class _Studio:
 
     def _path(self, request: Request) -> Path:
         number = request.path_params["number"]
-        if number >= len(self.files):
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise HTTPException(404)
-        return self.files[number]
+        if int(number) >= len(self.files):
+            raise HTTPException(404)
+        return self.files[int(number)]
 
     async def _opened(self, data: bytes, name: str, request: Request) -> Response:
         reading: dict[str, Any] = {"tolerant": request.query_params.get("tolerant") == "1"}
@@ -308,14 +312,17 @@ class _Studio:
         one = self.store.find(request.path_params["key"])
         side = self._side(request)
         lightness = _lightness(request.query_params)
-        hints = await self._hints(request)
+        body = await self._body(request, self.limits.hint_bytes)
 
         def work() -> bytes:
+            hints = self._hints(body)
             with one.lock:
                 one.use(self.colorizer, hints, lightness)
                 return _jpeg(one.session.preview(side))
 
-        return Response(await self._run(work), media_type="image/jpeg")
+        picture = await self._run(work)
+        self.store.sweep(keep=one.key)  # what it holds now may be more than before
+        return Response(picture, media_type="image/jpeg")
 
     async def suggest(self, request: Request) -> Response:
         """Plausible colours for a place."""
@@ -323,9 +330,10 @@ class _Studio:
         x, y = _whole(request, "x"), _whole(request, "y")
         k = _whole(request, "k", 5)
         lightness = _lightness(request.query_params)
-        hints = await self._hints(request)
+        body = await self._body(request, self.limits.hint_bytes)
 
         def work() -> list[tuple[int, int, int]]:
+            hints = self._hints(body)
             with one.lock:
                 one.use(self.colorizer, hints, lightness)
                 return one.session.suggest(x, y, k)
@@ -338,9 +346,10 @@ class _Studio:
         one = self.store.find(request.path_params["key"])
         k = _whole(request, "k", 5)
         lightness = _lightness(request.query_params)
-        hints = await self._hints(request)
+        body = await self._body(request, self.limits.hint_bytes)
 
         def work() -> list[tuple[int, int]]:
+            hints = self._hints(body)
             with one.lock:
                 one.use(self.colorizer, hints, lightness)
                 return one.session.next_places(k)
@@ -350,9 +359,10 @@ class _Studio:
     async def hints(self, request: Request) -> Response:
         """A hint file as it is for this photo: of this version, scaled to its size, checked."""
         one = self.store.find(request.path_params["key"])
-        hints = await self._hints(request)
+        body = await self._body(request, self.limits.hint_bytes)
 
         def work() -> str:
+            hints = self._hints(body)
             fitted = hints.fitted(one.session.width, one.session.height)
             fitted.check((one.session.width, one.session.height))
             return fitted.to_json()
@@ -365,13 +375,16 @@ class _Studio:
         ending = _ending(request.query_params.get("format"), one.kind)
         settings = Settings(provenance=request.query_params.get("provenance") == "1")
         lightness = _lightness(request.query_params)
-        hints = await self._hints(request)
+        body = await self._body(request, self.limits.hint_bytes)
+        self._hold(request)
 
         def work() -> tuple[bytes, list[str]]:
             notes = [*one.photo.notes]
-            with one.lock:
+            hints = self._hints(body)
+            with one.lock:  # which previews need as well: not for all of the work
                 one.use(self.colorizer, hints, lightness)
-                colored, kept = one.session.render(), one.session.hints
+                render, kept = one.session._rendering(), one.session.hints
+            colored = render()
             data = encoded(ending, colored, one.photo, kept, self.colorizer, settings, notes)
             return data, notes
 
@@ -381,25 +394,40 @@ class _Studio:
     async def colorize(self, request: Request) -> Response:
         """Colorize a photo in one request: multipart fields photo, hints, format, channel, ..."""
         async with self._slot():
-            form = await request.form(
-                max_files=2, max_fields=8, max_part_size=self.limits.hint_bytes
-            )
+            _check_charset(request)
+            try:
+                form = await request.form(
+                    max_files=2, max_fields=8, max_part_size=self.limits.hint_bytes
+                )
+            except (UnicodeError, ValueError, KeyError) as error:
+                raise RefusedError(400, "The multipart form cannot be read.") from error
             try:
                 photo = form.get("photo")
                 if photo is None or isinstance(photo, str):
                     raise RefusedError(422, "The field photo must be a picture file.")
                 data, name = await photo.read(), photo.filename or "photo"
                 given = form.get("hints") or ""
-                text = given.encode() if isinstance(given, str) else await _read(given)
+                for file, most in (
+                    (photo, self.limits.file_bytes),
+                    (given, self.limits.hint_bytes),
+                ):
+                    if getattr(file, "size", 0) > most:
+                        raise RefusedError(413, f"It may have at most {most} bytes.")
+                text = (
+                    given.encode("utf-8", "replace")
+                    if isinstance(given, str)
+                    else (await given.read())
+                )
                 wanted = form.get("format")
                 lightness = _lightness(form)
             finally:
                 await form.close()
             if len(text) > self.limits.hint_bytes:
                 raise RefusedError(413, f"Hints may have {self.limits.hint_bytes} bytes at most.")
-            hints = Hints.from_json(text) if text.strip() else Hints()
+            self._hold(request)
 
             def work() -> tuple[bytes, str, list[str], str]:
+                hints = self._hints(text)
                 one = self.store.read(data, name)
                 ending = _ending(wanted if isinstance(wanted, str) else None, one.kind)
                 high, wide = one.photo.pixels.shape[:2]
@@ -443,12 +471,34 @@ class _Studio:
             parts.append(part)
         return b"".join(parts)
 
-    async def _hints(self, request: Request) -> Hints:
-        data = await self._body(request, self.limits.hint_bytes)
-        return Hints.from_json(data) if data.strip() else Hints()
+    def _hints(self, data: bytes) -> Hints:
+        """Of a hint file; to be called where the work is done, as it takes time and memory."""
+        hints = Hints.from_json(data) if data.strip() else Hints()
+        if hints.shapes > self.limits.areas:
+            raise TooLargeError(f"A request may have {self.limits.areas} strokes and regions.")
+        return hints
+
+    def _hold(self, request: Request) -> None:
+        """Take one of the places of pictures that are sent, until that is done; or 503."""
+        if self._sending >= self.limits.uploads:
+            raise RefusedError(503, "Other pictures are being sent; try again in a moment.")
+        self._sending += 1
+        request.scope.setdefault(RELEASE, []).append(self._sent)
+
+    def _sent(self) -> None:
+        self._sending -= 1
 
     def _side(self, request: Request) -> int:
         return min(_whole(request, "side", 1024), self.limits.side)
+
+
+def _check_charset(request: Request) -> None:
+    """Refuse other letters than UTF-8, in which names could not be told."""
+    found = re.search(
+        r"charset\s*=\s*\"?([^\s;\"]*)", request.headers.get("content-type", ""), re.I
+    )
+    if found and found[1].lower() not in ("utf-8", "utf8"):
+        raise RefusedError(415, "A form must be in UTF-8.")
 
 
 def _lightness(values: Mapping[str, Any]) -> Lightness:
@@ -484,8 +534,9 @@ def _picture(data: bytes, ending: str, name: str, notes: list[str]) -> Response:
         data,
         media_type=_MIME[FORMATS[ending]],
         headers={
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(stem)}-color{ending}",
-            "hscaunet-notes": json.dumps(notes),
+            "content-disposition": "attachment; "
+            f"filename*=UTF-8''{quote(stem, errors='replace')}-color{ending}",
+            "hscaunet-notes": json.dumps([note[:300] for note in notes[:12]]),
         },
     )
 
@@ -503,11 +554,6 @@ def _jpeg(rgb: Any) -> bytes:
     made, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     assert made
     return data.tobytes()
-
-
-async def _read(file: Any) -> bytes:
-    data: bytes = await file.read()
-    return data
 
 
 def _read_static() -> dict[str, tuple[bytes, str]]:

@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +28,12 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 _SLOWEST = 10_000  # bytes a second that a client must send, once its grace is over
+_LONGEST = 600.0  # seconds for any request, and for an answer to be fetched
+_CLOSED = (408, 413, 503)
+"""After these the connection is closed: what is left of the request is not waited for."""
+
+RELEASE = "hscaunet.release"
+"""Where in the scope handlers leave what is to be done once the answer is sent, or given up."""
 
 
 class RefusedError(Exception):
@@ -55,6 +60,10 @@ class Guard:
         Bytes of a request.
     stall : float
         Seconds that a client may keep us waiting.
+    at_once : int
+        Requests that are served together; more get status 503.
+    count : callable, optional
+        Called with method, handler's name, status and seconds of each request.
     """
 
     def __init__(
@@ -65,11 +74,13 @@ class Guard:
         token: str | None,
         most: int,
         stall: float,
+        at_once: int = 32,
         count: Any = None,
     ) -> None:
         self.app = app
         self._hosts = None if hosts is None else frozenset(hosts)
         self._token, self._most, self._stall = token, most, stall
+        self._places, self._taken = at_once, 0
         self._count = count or (lambda method, route, status, seconds: None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -88,19 +99,30 @@ class Guard:
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
                 more = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                if status in _CLOSED:
+                    more.append((b"connection", b"close"))
                 message["headers"] = [
                     *message["headers"], *(pair for pair in more if pair[0] not in own)
                 ]  # fmt: skip
-            await send(message)
+            with anyio.fail_after(_LONGEST):  # a client that does not read
+                await send(message)
 
+        self._taken += 1
         try:
+            if self._taken > self._places and scope["path"] != "/healthz":
+                raise RefusedError(503, "The server is busy; try again in a moment.")
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check(scope, headers)
             if await self._signed_in(scope, headers, answer):
                 await self.app(scope, self._paced(receive), answer)
         except RefusedError as refused:
             await _say(answer, refused.status, refused.sentence)
+        except TimeoutError:
+            log.info("an answer was not fetched")
         finally:
+            self._taken -= 1
+            for release in scope.get(RELEASE, ()):
+                release()
             seconds = time.perf_counter() - began
             route = getattr(scope.get("endpoint"), "__name__", "none")
             self._count(scope["method"], route, status, seconds)
@@ -118,7 +140,7 @@ class Guard:
         if site not in ("none", "same-origin") and scope["path"] != "/":
             raise RefusedError(403, "Pages of other origins are refused.")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > self._most:
+        if length.isascii() and length.isdigit() and int(length[:20]) > self._most:
             raise RefusedError(413, f"A request may have at most {self._most} bytes.")
 
     async def _signed_in(self, scope: Any, headers: dict[str, str], send: Any) -> bool:
@@ -135,11 +157,9 @@ class Guard:
         bearer = headers.get("authorization", "").partition(" ")
         if bearer[0].lower() == "bearer" and self._right(bearer[2].strip()):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            cookie = None
-        if cookie is not None and self._right(cookie.value):
+        # By hand: cookies of other servers of this machine come along, in whatever shape.
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        if any(name == COOKIE and self._right(value) for name, _, value in pairs):
             return True
         raise RefusedError(
             401, "This server asks for its token: open the address that it printed when it began."
@@ -157,8 +177,8 @@ class Guard:
             nonlocal got, done
             if done:
                 return await receive()  # only to hear that the client has gone
-            left = began + self._stall + got / _SLOWEST - time.monotonic()
-            with anyio.move_on_after(max(0.0, left)) as scope:
+            left = began + min(_LONGEST, self._stall + got / _SLOWEST) - time.monotonic()
+            with anyio.move_on_after(max(0.0, min(left, self._stall))) as scope:
                 message = await receive()
             if scope.cancelled_caught:
                 raise RefusedError(408, "The request came too slowly.")
@@ -183,6 +203,6 @@ def _name_of(host: str) -> str | None:
 
 async def _say(send: Any, status: int, sentence: str) -> None:
     body = json.dumps({"error": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

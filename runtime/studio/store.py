@@ -12,13 +12,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ColorizationError
-from ..images import Photo, decode_photo
+from ..hints import Hints
+from ..images import Metadata, Photo, decode_photo
 from ..images.headers import image_size, kind_of
 from ..lightness import Lightness
 
 if TYPE_CHECKING:
     from ..colorizer import Colorizer
-    from ..hints import Hints
     from ..session import Session
 
 PLAIN = Lightness()
@@ -44,18 +44,24 @@ class Limits:
     stall : float
         Seconds that a client may take for the next piece of a request.
     uploads : int
-        Photos that are received at once; more are told to come again.
+        Photos that are received at once, and pictures that are sent; more are told to come again.
+    requests : int
+        Requests at once, of any kind.
+    areas : int
+        Strokes and regions of one request.
     side : int
         Largest side of a preview, in pixels.
     """
 
     pixels: int = 100_000_000
     file_bytes: int = 512 << 20
-    hint_bytes: int = 16 << 20
+    hint_bytes: int = 4 << 20
     memory: int = 3 << 30
     idle: float = 1800.0
     stall: float = 20.0
     uploads: int = 4
+    requests: int = 32
+    areas: int = 2000
     side: int = 4096
 
 
@@ -112,15 +118,23 @@ class Opened(Read):
         if lightness != self.lightness:
             self.session = colorizer.open(self.photo.pixels, lightness=lightness)
             self.lightness = lightness
-        hints = hints.fitted(self.session.width, self.session.height)
+        size = self.session.width, self.session.height
+        hints = Hints(image_size=size) + hints.fitted(*size)
         if hints != self.session.hints:
             self.session.set_hints(hints, undo=False)  # the page keeps the steps
 
     @property
     def nbytes(self) -> int:
         """About how much memory it holds."""
-        grey = 0 if self.lightness == PLAIN else self.photo.pixels.nbytes // 3
-        return self.photo.pixels.nbytes + grey + self.session.nbytes
+        pixels = self.photo.pixels.nbytes
+        grey = 0 if self.lightness == PLAIN else pixels // 3
+        return pixels + grey + _beside(self.photo.metadata) + self.session.nbytes
+
+
+def _beside(metadata: Metadata) -> int:
+    """Bytes of what lies beside a photo's pixels."""
+    blocks = (metadata.exif, metadata.icc, metadata.xmp, metadata.iptc, *metadata.comments)
+    return sum(len(block or b"") for block in blocks) + sum(len(b) for _, b in metadata.texts)
 
 
 class Store:
@@ -191,7 +205,7 @@ class Store:
             If it alone would hold more memory than all may.
         """
         read = self.read(data, name, **reading)
-        if read.photo.pixels.nbytes * 2 > self.limits.memory:
+        if read.photo.pixels.nbytes * 2 + _beside(read.photo.metadata) > self.limits.memory:
             raise TooLargeError(f"{name} needs more memory than this server gives to all photos.")
         key, session = secrets.token_urlsafe(16), self.colorizer.open(read.photo.pixels)
         made = Opened(read.name, read.kind, read.photo, key, session, used=self._clock())
