@@ -11,7 +11,7 @@ const SLIDERS = [
 const CHANNELS = [["luminance", "All colours"], ["cleanest", "Least stained"], ["red", "Red"],
   ["green", "Green"], ["blue", "Blue"]];
 
-export function Adjust({ look, plain, scan, usual, onScan, onLook, onClose }) {
+export function Adjust({ look, scan, usual, onScan, onLook, onEnd, onReset, onClose }) {
   const keys = (event) => {
     if (event.key === "Escape") {
       event.stopPropagation();
@@ -22,7 +22,7 @@ export function Adjust({ look, plain, scan, usual, onScan, onLook, onClose }) {
     ${SLIDERS.map(([name, label, low, high, title]) => html`<label key=${name} title=${title}>
       <span>${label}</span>
       <input type="range" min=${low} max=${high} step="0.02" value=${look[name]}
-        onInput=${(e) => onLook({ ...look, [name]: Number(e.currentTarget.value) })} />
+        onInput=${(e) => onLook({ ...look, [name]: Number(e.currentTarget.value) }, name)} onChange=${onEnd} />
       <output>${Math.round(100 * look[name])}</output></label>`)}
     <label title="of a scan with stains: which of its colours tells light from dark">
       <span>Grey from</span>
@@ -34,7 +34,7 @@ export function Adjust({ look, plain, scan, usual, onScan, onLook, onClose }) {
     <label class="row"><input type="checkbox" checked=${scan.even === "1"}
       onChange=${(e) => onScan({ ...scan, even: e.currentTarget.checked ? "1" : "0" })} /> Even out the paper</label>
     <div class="row end">
-      <button onClick=${() => { onLook(plain); onScan(usual); }}>Reset</button>
+      <button onClick=${onReset}>Reset</button>
       <button class="main" onClick=${onClose}>Done</button>
     </div>
   </aside>`;

@@ -109,8 +109,15 @@ export function App() {
     setOpening(source.name);
     setPicking(false);
     setSelected(null);
+    setPlaces(null);
+    const number = (state.current.opening = (state.current.opening || 0) + 1);
+    state.current.wanted = source;
     try {
       const next = await Photo.open(source);
+      if (number !== state.current.opening) { // another photo was asked for meanwhile
+        next.close();
+        return false;
+      }
       state.current.photo?.close();
       history.current = past || source.past || new History();
       source.past = history.current;
@@ -124,10 +131,12 @@ export function App() {
       document.title = `${next.name} – Studio`;
       await refresh(next);
       remember();
+      return true;
     } catch (error) {
-      fail(error);
+      if (number === state.current.opening) fail(error);
+      return false;
     } finally {
-      setOpening("");
+      if (number === state.current.opening) setOpening("");
     }
   };
   const openFiles = async (list) => {
@@ -137,8 +146,10 @@ export function App() {
     if (left > 0) tell(`${left} file${left > 1 ? "s are no pictures" : " is no picture"} by its name; left out.`);
     if (pictures.length) {
       const sources = pictures.map((blob) => ({ name: blob.name || "pasted.png", blob }));
-      setFiles(sources.length > 1 ? sources : []);
-      await open(sources[0]);
+      const before = state.current.files.length ? state.current.files
+        : state.current.photo ? [state.current.photo.source] : [];
+      setFiles([...before, ...sources]);
+      if (!(await open(sources[0]))) return; // its hints are of no use to another photo
     }
     if (hintFile) await loadHints(hintFile);
   };
@@ -164,10 +175,11 @@ export function App() {
       const offered = found.files.map((name, number) => ({ name, number }));
       setFiles(offered.length > 1 ? offered : []);
       const last = await kept("photo"), past = await kept("hints");
-      const same = last && (last.source.blob || offered[last.source.number]?.name === last.source.name);
-      const wanted = last?.source.number ?? 0;
-      if (same && (last.source.blob ? !offered.length : true)) {
+      const wanted = last?.source.number ?? -1;
+      const same = last && (last.source.blob || offered[wanted]?.name === last.source.name);
+      if (same) {
         const source = last.source.blob ? last.source : offered[wanted];
+        if (last.source.blob && offered.length) setFiles([source, ...offered]);
         await open(source, past && new History(past.states, past.index));
       } else if (offered.length) {
         await open(offered[0]);
@@ -188,6 +200,7 @@ export function App() {
   const colorAt = (x, y) => {
     const { color, grey } = pixels.current;
     const from = color || grey;
+    if (!from) return "#808080";
     return hexOfRgb(from.at((x + 0.5) / photo.width, (y + 0.5) / photo.height));
   };
   const pick = async (hint) => {
@@ -199,13 +212,14 @@ export function App() {
       const now = history.current.state;
       const rest = { ...now, hints: now.hints.filter((h) => h.id !== hint.id) };
       const { colors } = await photo.suggest(x, y, rest);
-      setSuggested(colors);
+      if (state.current.selected === hint.id) setSuggested(colors);
     } catch (error) {
-      setSuggested([]);
+      if (state.current.selected === hint.id) setSuggested([]);
       fail(error);
     }
   };
   const add = (x, y) => {
+    mode("hide", false);
     const hint = { id: newId(), x, y, color: colorAt(x, y), size: usual() };
     changed([...history.current.hints, hint]);
     say(`Hint at ${x}, ${y}`);
@@ -223,14 +237,18 @@ export function App() {
   };
   const edit = (id, change, join) =>
     changed(history.current.hints.map((h) => (h.id === id ? change(h) : h)), join);
+  const settle = () => { history.current.joined = null; }; // what follows is a step of its own
   const recolor = (hex, done) => {
     if (!one) return;
-    edit(one.id, (h) => ({ ...h, color: hex }), `color ${one.id}`);
+    edit(one.id, (h) => (h.keep ? h : { ...h, color: hex }), `color ${one.id}`);
     if (done) {
-      rememberColor(hex);
-      setRecent(recentColors());
+      settle();
       say(`${nameOf(hex)}, ${hex}`);
     }
+  };
+  const chosen = (hex) => {
+    rememberColor(hex);
+    setRecent(recentColors());
   };
   const remove = (id) => {
     changed(history.current.hints.filter((h) => h.id !== id));
@@ -244,7 +262,9 @@ export function App() {
     if (places) return setPlaces(null);
     setPlaces("asked");
     try {
-      const found = await photo.places(5, history.current.state);
+      const now = history.current.state;
+      const found = await photo.places(5, now);
+      if (state.current.photo !== photo || history.current.state !== now) return;
       setPlaces(found.places);
       say(`${found.places.length} places`);
     } catch (error) {
@@ -259,22 +279,26 @@ export function App() {
   };
   const closePicker = () => {
     setPicking(false);
+    settle();
+    if (one?.color) chosen(one.color);
     document.querySelector(`.marker[data-id="${selected}"]`)?.focus({ preventScroll: true });
   };
   const step = (way) => {
+    if (!(way === "undo" ? history.current.canUndo : history.current.canRedo)) return;
     history.current[way]();
     if (!history.current.hints.some((h) => h.id === state.current.selected)) {
       setSelected(null);
       setPicking(false);
     }
+    setPlaces(null);
     redraw();
     refresh();
     remember();
-    say(way === "undo" ? "Taken back" : "Done again");
+    say(`${way === "undo" ? "Taken back" : "Done again"}, ${history.current.hints.length} hints`);
   };
   const eyedropped = (rgb) => {
     setTool("point");
-    if (!one) return;
+    if (!one?.color) return;
     const L = lightness(one);
     recolor(hexOfLab(nearest([L, ...labOfRgb(rgb).slice(1)])), true);
     setPicking(true);
@@ -303,15 +327,22 @@ export function App() {
 
   const mode = (name, value) => setModes((m) => ({ ...m, [name]: value ?? !m[name] }));
   const beside = (by) => {
-    const at = files.findIndex((f) => f.name === photo?.source.name && f.blob === photo.source.blob);
+    const now = state.current.wanted;
+    const at = files.findIndex((f) => f === now || (f.name === now?.name && f.blob === now.blob));
     const next = files[at + by];
     if (next) open(next);
   };
   useEffect(() => {
     const down = (event) => {
-      const typing = event.target.closest("input, select, textarea, dialog");
+      const inside = (selector) => event.target.closest?.(selector);
+      const typing = inside("input:not([type=range], [type=checkbox]), select, textarea, dialog");
+      const slides = inside("[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key);
       if (event.key === "Escape") {
-        if (tool !== "point") setTool("point");
+        if (tool === "pick") {
+          setTool("point");
+          if (one) setPicking(true);
+        } else if (control.current.cancel?.()) return;
+        else if (tool !== "point") setTool("point");
         else setPicking(false);
         return;
       }
@@ -324,34 +355,37 @@ export function App() {
         event.preventDefault();
         return step("redo");
       }
-      if (typing || command || event.altKey) return;
+      const shifted = event.getModifierState("AltGraph"); // [ and ] of many keyboards
+      if (typing || slides || ((command || event.altKey) && !shifted)) return;
       const keys = {
         "?": () => setHelp(true), o: () => fileInput.current.click(),
         ...(photo && {
           g: () => mode("showGrey", true), c: () => mode("compare"), h: () => mode("hide"),
           v: () => setTool("point"), b: () => setTool("brush"), l: () => setTool("lasso"),
-          i: () => one && (setPicking(false), setTool("pick")), s: () => save(""),
+          i: () => one?.color && (setPicking(false), setTool("pick")), s: () => save(""),
           n: whereNext, a: () => setAdjusting((on) => !on),
           "+": () => control.current.zoom?.(1.4), "=": () => control.current.zoom?.(1.4),
           "-": () => control.current.zoom?.(1 / 1.4), 0: () => control.current.fit?.(),
           "[": () => one && resize(one.id, 1 / 1.2), "]": () => one && resize(one.id, 1.2),
-          Delete: () => one && remove(one.id),
+          Delete: () => one && remove(one.id), Backspace: () => one && remove(one.id),
           PageUp: () => beside(-1), PageDown: () => beside(1),
         }),
       };
+      if (!event.repeat && "blvn".includes(event.key.toLowerCase())) mode("hide", false);
       const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
       if (!act || (event.repeat && !"+-=[]".includes(event.key))) return;
       event.preventDefault();
       act();
     };
     const up = (event) => event.key.toLowerCase() === "g" && mode("showGrey", false);
+    const blur = () => mode("showGrey", false);
     const paste = (event) => filesOf(event.clipboardData).then((list) => list.length && openFiles(list));
     const over = (event) => event.preventDefault();
     const drop = (event) => {
       event.preventDefault();
       filesOf(event.dataTransfer).then((list) => list.length && openFiles(list), fail);
     };
-    const bound = { keydown: down, keyup: up, paste, dragover: over, drop };
+    const bound = { keydown: down, keyup: up, blur, paste, dragover: over, drop };
     for (const [name, handle] of Object.entries(bound)) addEventListener(name, handle);
     return () => {
       for (const [name, handle] of Object.entries(bound)) removeEventListener(name, handle);
@@ -361,6 +395,7 @@ export function App() {
   // Closer looks get a sharper picture
 
   const onZoom = (by) => {
+    redraw(); // the popover goes along
     const wanted = by > 1.6 ? CLOSE_SIDE : SIDE;
     if (!photo || wanted === side.current || Math.max(photo.width, photo.height) <= SIDE) return;
     clearTimeout(state.current.zoomTimer);
@@ -378,7 +413,11 @@ export function App() {
       open=${() => fileInput.current.click()} help=${() => setHelp(true)}
       clear=${() => { setPicking(false); setSelected(null); changed([]); }}
       ...${{ adjusting, places, whereNext }} adjust=${() => setAdjusting((on) => !on)}
-      loadReference=${setReference} loadHints=${loadHints} />
+      loadReference=${(file) => {
+        setReference(file);
+        if (one?.color) { setPicking(false); setTool("pick"); }
+        else tell("Click a hint, then its eyedropper, then the colour in the other photo.");
+      }} loadHints=${loadHints} />
     <input class="hidden" type="file" multiple ref=${fileInput} tabindex="-1" aria-label="Open photos"
       accept="image/*,.tif,.tiff,.heic,.heif,.jp2,.json"
       onChange=${(e) => { const list = [...e.currentTarget.files]; e.currentTarget.value = ""; openFiles(list); }} />
@@ -387,10 +426,11 @@ export function App() {
           places=${Array.isArray(places) ? places : []}
           ...${modes} brushSize=${2 * usual()} drawColor=${recent[0] || "#888888"}
           onAdd=${add} onDraw=${draw} onRemove=${remove} onSize=${resize}
-          onMove=${(id, x, y) => { setPicking(false); setSelected(id); edit(id, (h) => moved(h, x, y, photo), `move ${id}`); }}
+          onMove=${(id, x, y) => { setSelected(id); edit(id, (h) => moved(h, x, y, photo), `move ${id}`); }}
+          onMoved=${() => { settle(); setPicking(false); }}
           onSelect=${(id) => pick(history.current.hints.find((h) => h.id === id))}
           onFocusHint=${(id) => !picking && setSelected(id)}
-          onPick=${(x, y) => eyedropped(pixels.current.color.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))} />`
+          onPick=${(x, y) => pixels.current.color && eyedropped(pixels.current.color.at((x + 0.5) / photo.width, (y + 0.5) / photo.height))} />`
         : !opening && html`<${Welcome} open=${() => fileInput.current.click()} />`}
       ${photo && picking && one && !modes.hide && html`<${Picker} key=${one.id} color=${one.color}
         L=${lightness(one)} size=${size} maxSize=${most()} suggested=${suggested} recent=${recent}
@@ -399,13 +439,17 @@ export function App() {
         area=${one.polygon || one.mask ? one : null} onArea=${(part) => edit(one.id, (h) => areaOf(h, part, recent))}
         onRemove=${() => remove(one.id)} onClose=${closePicker}
         onEyedropper=${() => { setPicking(false); setTool("pick"); }} />`}
-      ${photo && adjusting && html`<${Adjust} look=${history.current.look} plain=${PLAIN}
+      ${photo && adjusting && html`<${Adjust} look=${history.current.look}
         scan=${history.current.scan} usual=${USUAL} onScan=${(scan) => change({ scan })}
-        onLook=${(look) => change({ look }, "look")} onClose=${() => setAdjusting(false)} />`}
+        onLook=${(look, name) => change({ look }, `look ${name}`)} onEnd=${settle}
+        onReset=${() => { settle(); change({ look: PLAIN, scan: USUAL }); }} onClose=${() => setAdjusting(false)} />`}
       ${(busy || opening || places === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
       ${opening && html`<p class="opening">Opening ${opening} …</p>`}
       ${tool === "pick" && html`<p class="banner">Click where the colour is${reference ? ", here or in the reference" : ""}. Esc ends it.</p>`}
-      ${reference && html`<${Reference} file=${reference} picking=${tool === "pick"} onPick=${eyedropped}
+      ${reference && html`<${Reference} file=${reference} onBroken=${() => {
+        setReference(null);
+        tell("The browser cannot show that photo; save it as JPEG or PNG first.", "error");
+      }} picking=${tool === "pick"} onPick=${eyedropped}
         onClose=${() => setReference(null)} />`}
     </main>
     ${files.length > 1 && html`<${Strip} files=${files} current=${photo?.source} onOpen=${(f) => open(f)} />`}
@@ -425,7 +469,7 @@ function areaOf(hint, { keep, only_inside }, recent) {
 
 /** Where the popover stands: beside its hint, inside the stage. Narrow pages have it below. */
 function besideHint(anchor, box) {
-  if (!anchor || !box || box.width < 620) return {};
+  if (!anchor || !box || box.width < 700) return {};
   const [wide, high] = [232, 468];
   const right = anchor[0] + 24 + wide < box.width;
   const x = right ? anchor[0] + 24 : Math.max(8, anchor[0] - 24 - wide);

@@ -23,6 +23,7 @@ export function Help({ about, onClose }) {
   const box = useRef(null);
   useEffect(() => {
     box.current.showModal();
+    box.current.scrollTop = 0; // the focus lies on the button at the end
   }, []);
   return html`<dialog class="help" ref=${box} onClose=${onClose} aria-label="Help"
       onClick=${(e) => e.target === box.current && box.current.close()}>

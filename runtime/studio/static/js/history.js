@@ -10,13 +10,16 @@ export const PLAIN = { saturation: 1, strength: 1, warmth: 0 };
 /** How the photo becomes grey: as the server takes it; see runtime/lightness.py. */
 export const USUAL = { channel: "luminance", levels: "0,1", even: "0" };
 
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
 /** States never change: { hints, look, scan }. */
 export class History {
   constructor(states = [{ hints: [], look: PLAIN, scan: USUAL }], index = states.length - 1) {
-    this.states = states;
+    // What an older page kept may lack the later parts.
+    this.states = states.map((state) => ({ hints: [], look: PLAIN, scan: USUAL, ...state }));
     this.index = index;
     this.joined = null; // which change the next one like it is joined with
-    for (const state of states) for (const hint of state.hints) last = Math.max(last, hint.id);
+    for (const state of this.states) for (const hint of state.hints) last = Math.max(last, hint.id);
   }
 
   get state() {
@@ -40,9 +43,11 @@ export class History {
 
   /** Another state; changes of the same `join` one after the other are one step. */
   set(change, join = null) {
-    const state = { ...this.state, ...change };
-    const same = join !== null && join === this.joined && this.canUndo;
-    this.states = [...this.states.slice(0, same ? this.index : this.index + 1), state];
+    const old = this.state;
+    if (Object.keys(change).every((key) => same(change[key], old[key]))) return;
+    const state = { ...old, ...change };
+    const joins = join !== null && join === this.joined && this.canUndo;
+    this.states = [...this.states.slice(0, joins ? this.index : this.index + 1), state];
     this.index = this.states.length - 1;
     this.joined = join;
   }

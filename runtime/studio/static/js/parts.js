@@ -124,14 +124,14 @@ export function Strip({ files, current, onOpen }) {
   return html`<nav class="strip" aria-label="Photos">
     ${files.map((file) => {
       const on = current && (file === current || (file.name === current.name && file.blob === current.blob));
-      return html`<button key=${file.name} class=${on ? "on" : ""} aria-current=${on ? "true" : undefined}
+      return html`<button key=${`${file.number ?? ""} ${file.name} ${files.indexOf(file)}`} class=${on ? "on" : ""} aria-current=${on ? "true" : undefined}
         title=${file.name} aria-label=${file.name} onClick=${() => onOpen(file)}>
         <${Thumbnail} file=${file} /></button>`;
     })}
   </nav>`;
 }
 
-export function Reference({ file, picking, onPick, onClose }) {
+export function Reference({ file, picking, onPick, onClose, onBroken }) {
   const [url, setUrl] = useState("");
   useEffect(() => {
     const made = URL.createObjectURL(file);
@@ -145,7 +145,7 @@ export function Reference({ file, picking, onPick, onClose }) {
     onPick(pixels.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
   };
   return html`<aside class=${`reference${picking ? " picking" : ""}`} aria-label="Reference photo">
-    <img src=${url || undefined} alt="Reference photo" draggable="false" onClick=${pick} />
+    <img src=${url || undefined} alt="Reference photo" onError=${() => url && onBroken()} draggable="false" onClick=${pick} />
     <button class="close" aria-label="Close the reference photo" onClick=${onClose}>×</button>
   </aside>`;
 }

@@ -116,7 +116,7 @@ function ColorPicker(props) {
   const take = (lab, done) => {
     const fits = shows(lab);
     const hex = hexOfLab(nearest(lab));
-    setRemark(fits ? "" : `So strong a ${nameOf(hex)} cannot exist at this lightness; ${hex} is the nearest.`);
+    setRemark(fits ? "" : `So strong a ${nameOf(hexOfLab([60, ...lab.slice(1)]))} cannot exist at this lightness; ${hex} is the nearest.`);
     onColor(hex, done);
   };
   const typed = (value) => {

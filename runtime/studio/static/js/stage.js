@@ -58,7 +58,7 @@ export function Stage(props) {
   const shown = view || whole;
   useEffect(() => setView(null), [photo.key]);
   useEffect(() => setCorners([]), [photo.key, tool]);
-  useEffect(() => props.onZoom(shown.scale / whole.scale, shown.scale), [shown.scale, whole.scale]);
+  useEffect(() => props.onZoom(shown.scale / whole.scale), [shown.scale, shown.x, shown.y, box.width, box.height]);
 
   const here = (event) => {
     const { left, top } = root.current.getBoundingClientRect();
@@ -72,7 +72,14 @@ export function Stage(props) {
   const toScreen = ([x, y]) => [(x + 0.5) * shown.scale + shown.x, (y + 0.5) * shown.scale + shown.y];
   const zoom = (by, at = { x: box.width / 2, y: box.height / 2 }) =>
     setView(zoomed(shown, by, at, whole.scale * 0.5));
-  props.control.current = { zoom, fit: () => setView(null), toScreen, box };
+  const cancel = () => { // what is being drawn; true if something was
+    const drawing = drawn || corners.length > 0;
+    if (press.current) press.current.cancelled = true;
+    setDrawn(null);
+    setCorners([]);
+    return drawing;
+  };
+  props.control.current = { zoom, fit: () => setView(null), toScreen, box, cancel };
 
   // Pointers on the photo itself
 
@@ -114,13 +121,19 @@ export function Stage(props) {
     }
     fingers.current.set(event.pointerId, now);
     const p = press.current;
-    if (!p) return;
+    if (!p || p.cancelled) return;
     if (p.placing) return setLoupe(held(toPhoto(now)));
-    if (Math.hypot(now.x - p.start.x, now.y - p.start.y) > STILL) p.moved = true;
+    const still = event.pointerType === "touch" ? 2 * STILL : STILL;
+    if (Math.hypot(now.x - p.start.x, now.y - p.start.y) > still) p.moved = true;
     if (!p.moved) return;
     clearTimeout(p.timer);
     if (tool === "point" || tool === "pick") {
-      setView({ ...p.view, x: p.view.x + now.x - p.start.x, y: p.view.y + now.y - p.start.y });
+      const keep = (v, size, room) => clamp(v, 60 - size * shown.scale, room - 60); // in sight
+      setView({
+        ...p.view,
+        x: keep(p.view.x + now.x - p.start.x, photo.width, box.width),
+        y: keep(p.view.y + now.y - p.start.y, photo.height, box.height),
+      });
     } else {
       const at = held(toPhoto(now)), end = p.points[p.points.length - 1];
       if (at[0] !== end[0] || at[1] !== end[1]) p.points.push(at);
@@ -136,7 +149,7 @@ export function Stage(props) {
     setDrawn(null);
     setLoupe(null);
     const at = toPhoto(here(event));
-    if (event.type === "pointercancel") return;
+    if (event.type === "pointercancel" || p.cancelled) return;
     if (tool === "pick") {
       if (!p.moved && inside(at)) props.onPick(...at);
     } else if (tool === "point") {
@@ -145,7 +158,7 @@ export function Stage(props) {
       }
     } else if (tool === "lasso" && !p.moved) {
       corner(held(at));
-    } else {
+    } else if (inside(p.points[0]) || p.moved) {
       props.onDraw(tool, p.points.map(held));
     }
   };
@@ -185,7 +198,8 @@ export function Stage(props) {
     } else if (event.key === "Enter" && tool !== "brush") {
       event.preventDefault();
       if (tool === "pick") props.onPick(x, y);
-      else if (tool === "lasso") corner([x, y]);
+      else if (tool === "lasso" && cursor) corner([x, y]);
+      else if (tool === "lasso") closed();
       else props.onAdd(x, y);
     }
   };
@@ -290,6 +304,7 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
   const start = useRef(null);
   const [x, y] = at;
   const down = (event) => {
+    if (props.tool === "pick") return; // the colour below is wanted
     event.stopPropagation();
     if (event.button > 0) return;
     event.currentTarget.setPointerCapture(event.pointerId);
@@ -312,13 +327,18 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
     props.onMove(hint.id, px + s.off[0], py + s.off[1]);
     if (event.pointerType === "touch") setLoupe([px + s.off[0], py + s.off[1]]);
   };
-  const up = () => {
-    const s = start.current;
+  const drop = () => {
+    clearTimeout(start.current?.timer);
     start.current = null;
     setLoupe(null);
+  };
+  useEffect(() => () => clearTimeout(start.current?.timer), []);
+  const up = () => {
+    const s = start.current;
+    drop();
     if (!s) return;
-    clearTimeout(s.timer);
-    if (!s.moved) props.onSelect(hint.id);
+    if (s.moved) props.onMoved();
+    else props.onSelect(hint.id);
   };
   const keys = (event) => {
     const step = Math.max(1, Math.round((event.shiftKey ? 30 : 4) / scale));
@@ -335,12 +355,17 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
       props.onRemove(hint.id);
     }
   };
+  const keyUp = (event) => event.key.startsWith("Arrow") && props.onMoved();
   return html`<button class=${`marker${active ? " on" : ""}`} data-id=${hint.id}
     aria-label=${`Hint ${number}: ${hint.keep ? `left ${hint.keep === "grey" ? "grey" : "as it is"}`
       : `${nameOf(hint.color)}, ${hint.color}`}`} aria-pressed=${active}
     style=${{ left: `${x}px`, top: `${y}px`, background: hint.color || "repeating-linear-gradient(45deg, #777 0 3px, #bbb 3px 6px)" }}
     onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerCancel=${up}
-    onClick=${(e) => e.detail === 0 && props.onSelect(hint.id)} onKeyDown=${keys}
+    onClick=${(e) => e.detail === 0 && props.onSelect(hint.id)} onKeyDown=${keys} onKeyUp=${keyUp}
     onFocus=${() => props.onFocusHint(hint.id)}
-    onContextMenu=${(e) => { e.preventDefault(); props.onRemove(hint.id); }}></button>`;
+    onContextMenu=${(e) => {
+      e.preventDefault();
+      e.stopPropagation();
+      if (start.current || e.button === 2) { drop(); props.onRemove(hint.id); }
+    }}></button>`;
 }
