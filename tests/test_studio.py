@@ -269,7 +269,7 @@ def test_a_client_that_dawdles_is_sent_away(lite):
 
 
 def test_more_uploads_than_places_are_told_to_come_again(lite):
-    app = make_app(lite, limits=Limits(uploads=0))
+    app = make_app(lite, limits=Limits(uploads=0, stall=0.3))
     with TestClient(app, **HOME) as client:
         answer = client.post("/v1/photos", content=PNG)
         assert answer.status_code == 503

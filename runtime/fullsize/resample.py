@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,17 +43,29 @@ class Taps:
 
     Attributes
     ----------
-    pad : int
-        Edge pixels to repeat on both sides of the source.
+    source : int
+        Pixels of the source; beyond its ends the last one is repeated.
     first : ndarray, shape (target,), int64
-        First source pixel, counted in the padded source.
+        First source pixel, which may lie before the source.
     weights : ndarray, shape (target, K), float32
         Of that pixel and those after it.
     """
 
-    pad: int
+    source: int
     first: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+    def matrix(self, targets: slice) -> tuple[slice, NDArray[np.float32]]:
+        """Source pixels that some targets come from, and their weights, (targets, pixels).
+
+        A product with it is several times as fast as sums over the taps.
+        """
+        first, weights = self.first[targets], self.weights[targets]
+        pixels = (first[:, None] + np.arange(weights.shape[1])).clip(0, self.source - 1)
+        low, high = int(pixels.min()), int(pixels.max()) + 1
+        dense = np.zeros((len(first), high - low), np.float32)
+        np.add.at(dense, (np.arange(len(first))[:, None], pixels - low), weights)
+        return slice(low, high), dense
 
 
 def taps(source: int, target: int, kernel: str) -> Taps:
@@ -68,16 +80,24 @@ def taps(source: int, target: int, kernel: str) -> Taps:
     first = np.floor(center).astype(np.int64) - reach + 1
     weights = shape((first[:, None] + np.arange(2 * reach) - center[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    return Taps(reach, first + reach, weights.astype(np.float32))
+    return Taps(source, first, weights.astype(np.float32))
+
+
+# Products are OpenCV's, not numpy's: OpenBLAS would keep threads of its own spinning beside ours,
+# which cost more than the product.
+_AT_ONCE = 1024  # targets of a product: far ones have few source pixels in common
 
 
 def resample_columns(planes: NDArray[np.float32], by: Taps) -> NDArray[np.float32]:
     """(..., H, source) to (..., H, target)."""
-    padded = np.pad(planes, [(0, 0)] * (planes.ndim - 1) + [(by.pad, by.pad)], mode="edge")
-    total = np.zeros((*planes.shape[:-1], len(by.first)), np.float32)
-    for k in range(by.weights.shape[1]):
-        total += padded[..., by.first + k] * by.weights[:, k]
-    return total
+    out = np.empty((*planes.shape[:-1], len(by.first)), np.float32)
+    for start in range(0, len(by.first), _AT_ONCE):
+        targets = slice(start, min(start + _AT_ONCE, len(by.first)))
+        pixels, weights = by.matrix(targets)
+        part: Any = planes[..., pixels].reshape(-1, pixels.stop - pixels.start)
+        made: Any = cv2.gemm(part, weights, 1.0, None, 0.0, flags=cv2.GEMM_2_T)
+        out[..., targets] = made.reshape(*planes.shape[:-1], -1)
+    return out
 
 
 class RowResampler:
@@ -90,23 +110,13 @@ class RowResampler:
     """
 
     def __init__(self, planes: NDArray[np.float32], by: Taps) -> None:
-        self._planes = np.pad(planes, [(0, 0), (by.pad, by.pad), (0, 0)], mode="edge")
-        self._by = by
+        self._planes, self._by = planes, by
 
     def rows(self, rows: slice) -> NDArray[np.float32]:
         """(C, rows, W), new."""
-        first, weights = self._by.first[rows], self._by.weights[rows, :, None]
-        planes = self._planes
-        out = np.empty((planes.shape[0], len(first), planes.shape[2]), np.float32)
-        # When it grows, neighbours come from the same source rows and are made together.
-        edges = [0, *(np.flatnonzero(np.diff(first)) + 1).tolist(), len(first)]
-        for start, stop in pairwise(edges):
-            at, group = int(first[start]), weights[start:stop]
-            target = out[:, start:stop]
-            np.multiply(planes[:, None, at], group[:, 0], out=target)
-            for k in range(1, group.shape[1]):
-                target += planes[:, None, at + k] * group[:, k]
-        return out
+        pixels, weights = self._by.matrix(rows)
+        parts: Any = [cv2.gemm(weights, plane[pixels], 1.0, None, 0.0) for plane in self._planes]
+        return np.stack(parts)
 
 
 def mean_rows(rows: NDArray[np.float32], first: float, edges: NDArray[np.float64]) -> NDArray:

@@ -157,7 +157,8 @@ class _Studio:
         # Full-size work and decoding one after the other; edits beside them, as many as cores help.
         self._heavy = anyio.CapacityLimiter(1)
         self._light = anyio.CapacityLimiter(2)
-        self._receiving = self._sending = 0
+        self._receiving = anyio.Semaphore(limits.uploads)
+        self._sending = anyio.Semaphore(limits.uploads)
 
     def routes(self) -> list[Route]:
         """Addresses and what answers."""
@@ -376,7 +377,7 @@ class _Studio:
         settings = Settings(provenance=request.query_params.get("provenance") == "1")
         lightness = _lightness(request.query_params)
         body = await self._body(request, self.limits.hint_bytes)
-        self._hold(request)
+        await self._hold(request)
 
         def work() -> tuple[bytes, list[str]]:
             notes = [*one.photo.notes]
@@ -424,7 +425,7 @@ class _Studio:
                 await form.close()
             if len(text) > self.limits.hint_bytes:
                 raise RefusedError(413, f"Hints may have {self.limits.hint_bytes} bytes at most.")
-            self._hold(request)
+            await self._hold(request)
 
             def work() -> tuple[bytes, str, list[str], str]:
                 hints = self._hints(text)
@@ -445,14 +446,19 @@ class _Studio:
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """A place among those whose photos are received; or 503."""
-        if self._receiving >= self.limits.uploads:
-            raise RefusedError(503, "Other photos are being received; try again in a moment.")
-        self._receiving += 1
+        """A place among those whose photos are received."""
+        await self._place(self._receiving)
         try:
             yield
         finally:
-            self._receiving -= 1
+            self._receiving.release()
+
+    async def _place(self, places: anyio.Semaphore) -> None:
+        """Wait for a place, as long as a client may keep us waiting; or 503."""
+        with anyio.move_on_after(self.limits.stall) as scope:
+            await places.acquire()
+        if scope.cancelled_caught:
+            raise RefusedError(503, "The server is busy; try again in a moment.")
 
     async def _run(self, work: Callable[[], T], *, heavy: bool = False) -> T:
         try:
@@ -478,15 +484,10 @@ class _Studio:
             raise TooLargeError(f"A request may have {self.limits.areas} strokes and regions.")
         return hints
 
-    def _hold(self, request: Request) -> None:
-        """Take one of the places of pictures that are sent, until that is done; or 503."""
-        if self._sending >= self.limits.uploads:
-            raise RefusedError(503, "Other pictures are being sent; try again in a moment.")
-        self._sending += 1
-        request.scope.setdefault(RELEASE, []).append(self._sent)
-
-    def _sent(self) -> None:
-        self._sending -= 1
+    async def _hold(self, request: Request) -> None:
+        """Take one of the places of pictures that are sent, until that is done."""
+        await self._place(self._sending)
+        request.scope.setdefault(RELEASE, []).append(self._sending.release)
 
     def _side(self, request: Request) -> int:
         return min(_whole(request, "side", 1024), self.limits.side)
