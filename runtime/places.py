@@ -15,6 +15,7 @@ from .suggest import Run, in_pieces
 _ROWS = 7  # candidates lie on a grid of about so many rows and columns
 _PROBE = 30.0  # ab units by which a probe differs from what is there
 _SIDE = 3  # cells of a probe, at half the size that a click in training has 5 at
+_ASKED = 16  # of the hints that are there, the last so many are asked how far they reach
 _LEAST = 0.02  # share of the photo that a place must still gain for
 
 
@@ -31,8 +32,8 @@ def next_places(
     A probe of another colour is put at each place of a grid, and what the network makes of it
     shows how far a hint there reaches. Places are then taken one after the other, each for what it
     reaches that those before it do not: the greedy way to cover a photo, which is never worse than
-    63 % of the best (Nemhauser, Wolsey, Fisher 1978). What hints that are there already reach is
-    covered from the beginning.
+    63 % of the best (Nemhauser, Wolsey, Fisher 1978). What a probe in the place of a hint reaches
+    is covered from the beginning.
 
     Parameters
     ----------
@@ -53,26 +54,26 @@ def next_places(
     """
     high, wide = L.shape
     given, mask = hints.rasterize(image_size[::-1], (wide, high))
+    owner = hints.owners(image_size[::-1], (wide, high))
     rows, columns = _grid(L, mask)
-    inputs = []
-    for row, column in zip(rows, columns, strict=True):
-        here, there = given.copy(), mask.copy()
-        cells = np.s_[max(0, row - _SIDE // 2) : row + _SIDE // 2 + 1,
-                      max(0, column - _SIDE // 2) : column + _SIDE // 2 + 1]  # fmt: skip
-        here[cells] = _probe(ab[:, row, column])
-        there[cells] = True
-        inputs.append(pack_input(L, here, there))
-    if not inputs:
+    if not len(rows):
         return []
+    cells = [_square(row, column, mask) for row, column in zip(rows, columns, strict=True)]
+    there = [owner == i for i in np.unique(owner[mask])[-_ASKED:]]
+    inputs = []
+    for probed in [*cells, *there]:
+        colors = given.copy()
+        colors[probed] = _probe(ab[:, probed].mean(axis=1))
+        inputs.append(pack_input(L, colors, mask | probed))
     moved = np.linalg.norm(in_pieces(run, inputs) - ab, axis=1)
     reach = np.clip(moved / _PROBE, 0, 1)
-    weight = _unsure(run, L, hints, image_size) * _free(hints, image_size, L.shape)
-    covered = np.zeros_like(L)
+    free = _free(hints, image_size, L.shape)
+    reach, covered = reach[: len(cells)], reach[len(cells) :].max(axis=0, initial=0)
     chosen: list[tuple[int, int]] = []
     while len(chosen) < k:
-        gain = (np.maximum(reach - covered, 0) * weight).mean(axis=(1, 2))
+        gain = (np.maximum(reach - covered, 0) * free).mean(axis=(1, 2))
         best = int(gain.argmax())
-        if gain[best] < _LEAST * weight.mean() if chosen else not gain[best] > 0:
+        if gain[best] <= (_LEAST if chosen else 0):
             break
         covered = np.maximum(covered, reach[best])
         x = int((columns[best] + 0.5) * image_size[1] / wide)
@@ -80,6 +81,14 @@ def next_places(
         chosen.append((x, y))
         reach[best] = 0
     return chosen
+
+
+def _square(row: int, column: int, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells of a probe."""
+    cells = np.zeros_like(mask)
+    half = _SIDE // 2
+    cells[max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = True
+    return cells
 
 
 def _free(hints: Hints, image_size: tuple[int, int], shape: tuple[int, ...]) -> Any:
@@ -117,16 +126,3 @@ def _grid(
                 found.append((top + row, left + column))
     rows, columns = np.array(found, np.int64).reshape(-1, 2).T
     return rows, columns
-
-
-def _unsure(
-    run: Run, L: NDArray[np.float32], hints: Hints, image_size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """How much a place's colour hangs on which hints there are; 1 without hints."""
-    if len(hints) < 2:
-        return np.ones_like(L)
-    kept = [hints[::2], hints[1::2]]
-    inputs = [pack_input(L, *some.rasterize(image_size[::-1], L.shape[::-1])) for some in kept]
-    one, other = in_pieces(run, inputs)
-    apart = np.linalg.norm(one - other, axis=0)
-    return 1 + apart / 10
