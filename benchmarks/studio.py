@@ -208,14 +208,12 @@ def hostile(server: Server, count: int) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for name, default in (
-        ("edits", 60),
-        ("clients", 8),
-        ("each", 200),
-        ("left", 1000),
-        ("hostile", 2000),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    add = parser.add_argument
+    add("--edits", type=int, default=60, help="of one client (60)")
+    add("--clients", type=int, default=8, help="at once (8)")
+    add("--each", type=int, default=200, help="edits of each (200)")
+    add("--hostile", type=int, default=2000, help="requests that no page sends (2000)")
+    add("--left", type=int, default=1000, help="photos left behind (1000)")
     args = parser.parse_args()
     server = Server()
     try:
