@@ -121,6 +121,7 @@ def pack_input(
     """
     x = np.empty((1, 4, *L.shape), np.float32)
     x[0, 0] = L / 100
-    x[0, 1:3] = np.where(mask, normalize_ab(np.moveaxis(ab, -1, 0)), NEUTRAL)
+    x[0, 1:3] = NEUTRAL
+    x[0, 1:3, mask] = normalize_ab(ab[mask])  # mostly a few cells
     x[0, 3] = mask
     return x

@@ -379,3 +379,29 @@ def test_scans(page):
     page.keyboard.press("Control+z")
     settled(page)
     assert page.input_value(".adjust select") == "luminance"
+
+
+def test_a_reload_brings_every_photo_of_the_strip_back(page):
+    drop(page)
+    page.mouse.click(*at(page, 0.5, 0.5))
+    page.wait_for_selector(".picker")
+    page.fill(".hex", "#20a040")
+    page.click("text=Done")
+    settled(page)
+    first = shown(page)
+    drop_more = encode_image(colorful(200, 200, 5), "PNG")
+    drop(page, drop_more, "second.png")
+    page.wait_for_selector("header b:text('second.png')")
+    settled(page)
+    assert page.locator(".strip button").count() == 2
+    assert page.locator(".marker").count() == 0
+    time.sleep(0.6)
+    page.reload()
+    page.wait_for_selector("header b:text('second.png')")
+    page.keyboard.press("PageUp")
+    page.wait_for_selector(".marker")
+    settled(page)
+    assert np.array_equal(shown(page), first)
+    page.keyboard.press("Control+z")  # with its steps
+    settled(page)
+    assert not np.array_equal(shown(page), first)

@@ -5,7 +5,9 @@ import * as api from "./api.js";
 import { hexOfLab, hexOfRgb, labOfHex, labOfRgb, nameOf, nearest } from "./color.js";
 import { Help } from "./help.js";
 import { History, PLAIN, USUAL, moved, newId, ofFile, placeOf, toFile } from "./history.js";
-import { forget, keep, kept, recentColors, rememberColor } from "./keep.js";
+import {
+  keepHints, keepPhoto, keepStrip, keptHints, keptStrip, keyOfFile, newKey, recentColors, rememberColor,
+} from "./keep.js";
 import { Newest } from "./newest.js";
 import { Photo, Pixels } from "./photo.js";
 import { Picker } from "./picker.js";
@@ -47,7 +49,7 @@ export function App() {
   const hints = history.current.hints;
   const one = hints.find((h) => h.id === selected) || null;
   const side = useRef(SIDE);
-  Object.assign(state.current, { photo, selected, tool, picking, files });
+  Object.assign(state.current, { photo, selected });
 
   const tell = (text, kind = "note") => {
     const id = newId();
@@ -94,18 +96,14 @@ export function App() {
     remember();
   };
   const remember = () => {
-    clearTimeout(state.current.timer);
-    state.current.timer = setTimeout(() => {
-      const { photo: p } = state.current;
-      if (!p) return;
-      keep("photo", { source: p.source });
-      keep("hints", { states: history.current.states, index: history.current.index });
-    }, 250);
+    const { photo: p } = state.current, now = history.current;
+    clearTimeout(now.timer);
+    now.timer = setTimeout(() => p && keepHints(p.source.key, now), 250);
   };
 
   // Opening
 
-  const open = async (source, past = null) => {
+  const open = async (source) => {
     setOpening(source.name);
     setPicking(false);
     setSelected(null);
@@ -113,13 +111,15 @@ export function App() {
     const number = (state.current.opening = (state.current.opening || 0) + 1);
     state.current.wanted = source;
     try {
-      const next = await Photo.open(source);
+      const [next, past] = await Promise.all([
+        Photo.open(source), source.past || keptHints(source.key),
+      ]);
       if (number !== state.current.opening) { // another photo was asked for meanwhile
         next.close();
         return false;
       }
       state.current.photo?.close();
-      history.current = past || source.past || new History();
+      history.current = past ? new History(past.states, past.index) : new History();
       source.past = history.current;
       pixels.current = { grey: null, color: null };
       side.current = SIDE;
@@ -130,9 +130,9 @@ export function App() {
       next.notes.forEach((note) => tell(note));
       document.title = `${next.name} – Studio`;
       await refresh(next);
-      remember();
       return true;
     } catch (error) {
+      if (source.blob && error.status === 422) setFiles((all) => all.filter((f) => f !== source));
       if (number === state.current.opening) fail(error);
       return false;
     } finally {
@@ -145,10 +145,9 @@ export function App() {
     const left = list.length - pictures.length - list.filter(isHintFile).length;
     if (left > 0) tell(`${left} file${left > 1 ? "s are no pictures" : " is no picture"} by its name; left out.`);
     if (pictures.length) {
-      const sources = pictures.map((blob) => ({ name: blob.name || "pasted.png", blob }));
-      const before = state.current.files.length ? state.current.files
-        : state.current.photo ? [state.current.photo.source] : [];
-      setFiles([...before, ...sources]);
+      const sources = pictures.map((blob) => ({ key: newKey(), name: blob.name || "pasted.png", blob }));
+      sources.forEach(keepPhoto);
+      setFiles((all) => [...all, ...sources]);
       if (!(await open(sources[0]))) return; // its hints are of no use to another photo
     }
     if (hintFile) await loadHints(hintFile);
@@ -172,18 +171,12 @@ export function App() {
       } catch (error) {
         fail(error);
       }
-      const offered = found.files.map((name, number) => ({ name, number }));
-      setFiles(offered.length > 1 ? offered : []);
-      const last = await kept("photo"), past = await kept("hints");
-      const wanted = last?.source.number ?? -1;
-      const same = last && (last.source.blob || offered[wanted]?.name === last.source.name);
-      if (same) {
-        const source = last.source.blob ? last.source : offered[wanted];
-        if (last.source.blob && offered.length) setFiles([source, ...offered]);
-        await open(source, past && new History(past.states, past.index));
-      } else if (offered.length) {
-        await open(offered[0]);
-      }
+      const offered = found.files.map((name, number) => ({ key: keyOfFile(number, name), name, number }));
+      const { photos, current } = await keptStrip();
+      const all = [...photos, ...offered];
+      setFiles(all);
+      const last = all.find((one) => one.key === current) || all[0];
+      if (last) await open(last);
     })();
   }, []);
 
@@ -323,12 +316,17 @@ export function App() {
     download(new Blob([text], { type: "application/json" }), `${photo.name.replace(/\.[^.]*$/, "")}.hints.json`);
   };
 
+  const opened = photo?.source.key;
+  useEffect(() => {
+    if (opened) keepStrip(files.map((one) => one.key), opened);
+  }, [files, opened]);
+
   // Keys for all of the page
 
   const mode = (name, value) => setModes((m) => ({ ...m, [name]: value ?? !m[name] }));
   const beside = (by) => {
     const now = state.current.wanted;
-    const at = files.findIndex((f) => f === now || (f.name === now?.name && f.blob === now.blob));
+    const at = files.findIndex((one) => one.key === now?.key);
     const next = files[at + by];
     if (next) open(next);
   };

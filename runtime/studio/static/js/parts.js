@@ -123,8 +123,8 @@ function Thumbnail({ file }) {
 export function Strip({ files, current, onOpen }) {
   return html`<nav class="strip" aria-label="Photos">
     ${files.map((file) => {
-      const on = current && (file === current || (file.name === current.name && file.blob === current.blob));
-      return html`<button key=${`${file.number ?? ""} ${file.name} ${files.indexOf(file)}`} class=${on ? "on" : ""} aria-current=${on ? "true" : undefined}
+      const on = current && file.key === current.key;
+      return html`<button key=${file.key} class=${on ? "on" : ""} aria-current=${on ? "true" : undefined}
         title=${file.name} aria-label=${file.name} onClick=${() => onOpen(file)}>
         <${Thumbnail} file=${file} /></button>`;
     })}
