@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .color import srgb_from_linear
 from .errors import HintError, ImageError, whole_number
 from .fullsize.finish import Finish
-from .fullsize.picture import PlanePicture, fit_within, shrunk
+from .fullsize.picture import Picture, PlanePicture, fit_within, shrunk
 from .hint_report import HintReport, hint_report
 from .hints import AnyHint, Hints
 from .hints.collection import HintsLike
@@ -22,6 +23,7 @@ from .hints.shapes import MAX_SHAPES, Hint, Shape
 from .inputs import open_input
 from .look import Look
 from .places import next_places
+from .proposals import proposals
 from .suggest import suggest_colors
 from .view import View
 
@@ -35,6 +37,7 @@ _UNDO_STEPS, _UNDO_BYTES = 1000, 200_000_000
 # or two.
 _PREVIEW_SIZES, _PREVIEW_PIXELS = 4, 8_000_000
 _PLACES_SIZE = 128
+_LAYER_Y = ((60 + 16) / 116) ** 3  # of L = 60, at which the most saturated colours fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,6 +394,43 @@ class Session:
 
         # The last is that of all hints, whatever bounds them, as probes will be.
         return next_places(run, view.L, run(x)[-1], hints, (self.height, self.width), k)
+
+    def proposals(self, k: int = 4) -> list[Hints]:
+        """Several ways to begin, to choose from; see `runtime.proposals.proposals`.
+
+        Parameters
+        ----------
+        k : int
+            How many, 1 to 8.
+
+        Returns
+        -------
+        list of Hints
+            The first has no hints. Perhaps fewer than `k`.
+
+        Raises
+        ------
+        HintError
+            If `k` is no such number.
+        """
+        return proposals(self, whole_number(k, "k", 1, 8, HintError))
+
+    def color_layer(self) -> NDArray[np.uint16]:
+        """The colours alone at one lightness, at full size.
+
+        A retoucher lays it over the grey photo in the blend mode "Color". What sRGB cannot show at
+        that lightness is clipped.
+
+        Returns
+        -------
+        ndarray, shape (H, W, 3), uint16
+            sRGB at L = 60.
+        """
+        with self._lock:
+            ab, finish = self._predicted(), Finish.of(self._state.hints)
+        value = np.uint16(round(65535 * float(srgb_from_linear(np.float64(_LAYER_Y)))))
+        flat = np.broadcast_to(value, (self.height, self.width))  # no memory
+        return Picture(flat, self._picture.threads).join(ab, finish)
 
     def _checked(self, hints: Hints) -> Hints:
         hints.check((self.width, self.height))

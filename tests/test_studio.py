@@ -26,6 +26,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("httpx")
 from starlette.testclient import TestClient
 
+from runtime.color import lab_from_rgb
 from runtime.studio import Limits, make_app
 from runtime.studio.__main__ import build_parser, listen, main, photos_of
 from runtime.studio.store import GoneError, Store, TooLargeError
@@ -472,3 +473,25 @@ def test_many_areas_are_refused(client):
     many = Hints([Stroke([(1, 1)], "red")] * 2001).to_json()
     answer = client.post(f"/v1/photos/{key}/preview", content=many)
     assert answer.status_code == 413
+
+
+def test_ways_to_begin_and_colours_alone(client, lite):
+    at = f"/v1/photos/{opened(client)['key']}"
+    found = client.post(f"{at}/proposals", params={"k": 3}).json()["proposals"]
+    assert found[0]["hints"] == []
+    assert 1 < len(found) <= 3
+    made = [client.post(f"{at}/preview", content=json.dumps(one)).content for one in found]
+    assert len(set(made)) == len(made)
+    for ending in ("png", "tif"):
+        answer = client.post(f"{at}/layer", params={"format": ending}, content=HINTS.to_json())
+        layer = decode_photo(answer.content).pixels
+        assert layer.dtype == np.uint16
+        lab = lab_from_rgb(layer)
+        assert np.abs(lab[..., 0] - 60).max() < 6  # but for what is clipped
+        result = lab_from_rgb(lite.colorize(RGB[..., 1], HINTS))
+        shown = np.abs(result[..., 1:]).max(axis=2) < 30  # what fits either lightness
+        assert np.abs(lab - result)[..., 1:][shown].mean() < 1.5
+    session = lite.open(RGB[..., 1])
+    session.set_hints(HINTS)
+    assert np.array_equal(session.color_layer(), layer)
+    assert client.post(f"{at}/layer", params={"format": "jpg"}).status_code == 422

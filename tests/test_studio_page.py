@@ -405,3 +405,17 @@ def test_a_reload_brings_every_photo_of_the_strip_back(page):
     page.keyboard.press("Control+z")  # with its steps
     settled(page)
     assert not np.array_equal(shown(page), first)
+
+
+def test_ways_to_begin(page):
+    drop(page)
+    before = shown(page)
+    page.keyboard.press("p")
+    page.wait_for_selector(".proposals img")
+    page.locator(".proposals button").nth(1).click()
+    settled(page)
+    assert page.locator(".marker").count() >= 1
+    assert not np.array_equal(shown(page), before)
+    page.keyboard.press("Control+z")
+    settled(page)
+    assert page.locator(".marker").count() == 0

@@ -18,7 +18,7 @@ from anyio import to_thread
 from ..errors import ArgumentError, ColorizationError, HintError, ImageError, MissingDependencyError
 from ..fullsize.picture import fit_within
 from ..hints import Hints
-from ..images import FORMATS, MAX_FILE_BYTES, encode_image, to_rgb8
+from ..images import FORMATS, MAX_FILE_BYTES, Metadata, encode_image, to_rgb8
 from ..lightness import Lightness
 from ..results import Settings, encoded
 from ..safe_files import read_limited
@@ -178,6 +178,8 @@ class _Studio:
             Route(f"{photo}/preview", self.preview, methods=["POST"]),
             Route(f"{photo}/suggest", self.suggest, methods=["POST"]),
             Route(f"{photo}/places", self.places, methods=["POST"]),
+            Route(f"{photo}/proposals", self.proposals, methods=["POST"]),
+            Route(f"{photo}/layer", self.layer, methods=["POST"]),
             Route(f"{photo}/hints", self.hints, methods=["POST"]),
             Route(f"{photo}/result", self.result, methods=["POST"]),
         ]
@@ -356,6 +358,39 @@ class _Studio:
                 return one.session.next_places(k)
 
         return JSONResponse({"places": await self._run(work)})
+
+    async def proposals(self, request: Request) -> Response:
+        """Hint files to begin with."""
+        one = self.store.find(request.path_params["key"])
+        k, lightness = _whole(request, "k", 4), _lightness(request.query_params)
+
+        def work() -> list[Any]:
+            with one.lock:
+                one.use(self.colorizer, Hints(), lightness)
+                return [json.loads(hints.to_json()) for hints in one.session.proposals(k)]
+
+        return JSONResponse({"proposals": await self._run(work)})
+
+    async def layer(self, request: Request) -> Response:
+        """The colours alone, 16 bits a channel."""
+        one = self.store.find(request.path_params["key"])
+        ending = _ending(request.query_params.get("format"), "TIFF")
+        if FORMATS[ending] not in ("PNG", "TIFF"):
+            raise RefusedError(422, "A layer of 16 bits is a png or tif.")
+        lightness = _lightness(request.query_params)
+        body = await self._body(request, self.limits.hint_bytes)
+        await self._hold(request)
+
+        def work() -> bytes:
+            hints = self._hints(body)
+            with one.lock:
+                one.use(self.colorizer, hints, lightness)
+                layer = one.session.color_layer()
+            metadata = Metadata(dpi=one.photo.metadata.dpi)
+            return encode_image(layer, FORMATS[ending], metadata)
+
+        data = await self._run(work, heavy=True)
+        return _picture(data, ending, f"{Path(one.name).stem}-layer", [])
 
     async def hints(self, request: Request) -> Response:
         """A hint file as it is for this photo: of this version, scaled to its size, checked."""

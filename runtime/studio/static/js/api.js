@@ -40,12 +40,15 @@ export const suggest = (key, x, y, { scan, file }) =>
 export const places = (key, k, { scan, file }) =>
   json(ask("POST", `/v1/photos/${key}/places?k=${k}&${scan}`, file));
 
+export const proposals = (key, k, { scan }) =>
+  json(ask("POST", `/v1/photos/${key}/proposals?k=${k}&${scan}`));
+
 /** A hint file's text, read and scaled to the photo by the server: { hints, ... }. */
 export const readHints = (key, text) => json(ask("POST", `/v1/photos/${key}/hints`, text));
 
-/** The result at full size: { blob, name, notes }. */
-export async function result(key, format, { scan, file }) {
-  const answer = await ask("POST", `/v1/photos/${key}/result?format=${q(format)}&${scan}`, file);
+/** A picture at full size, "result" or "layer": { blob, name, notes }. */
+export async function picture(key, what, format, { scan, file }) {
+  const answer = await ask("POST", `/v1/photos/${key}/${what}?format=${q(format)}&${scan}`, file);
   const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition"));
   const notes = JSON.parse(answer.headers.get("hscaunet-notes") || "[]");
   return { blob: await answer.blob(), name: decodeURIComponent(name[1]), notes };

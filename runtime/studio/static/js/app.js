@@ -14,7 +14,7 @@ import { Picker } from "./picker.js";
 import { download, filesOf, isHintFile, isPicture } from "./save.js";
 import { Stage } from "./stage.js";
 import { Adjust } from "./adjust.js";
-import { Reference, Strip, Toasts, Toolbar, Welcome } from "./parts.js";
+import { Proposals, Reference, Strip, Toasts, Toolbar, Welcome } from "./parts.js";
 
 const SIDE = 1024, CLOSE_SIDE = 2560; // of previews, and of those that are looked at closely
 
@@ -37,6 +37,7 @@ export function App() {
   const [files, setFiles] = useState([]); // of the strip: { name, blob } or { name, number }
   const [reference, setReference] = useState(null);
   const [adjusting, setAdjusting] = useState(false);
+  const [proposed, setProposed] = useState(null); // ways to begin: null, "asked", or a list
   const [places, setPlaces] = useState(null); // where next: null, "asked", or a list
   const [toasts, setToasts] = useState([]);
   const [said, say] = useState(""); // for screen readers
@@ -108,6 +109,7 @@ export function App() {
     setPicking(false);
     setSelected(null);
     setPlaces(null);
+    setProposed(null);
     const number = (state.current.opening = (state.current.opening || 0) + 1);
     state.current.wanted = source;
     try {
@@ -265,6 +267,24 @@ export function App() {
       fail(error);
     }
   };
+  const propose = async () => {
+    if (proposed) return setProposed(null);
+    setProposed("asked");
+    const now = history.current.state;
+    try {
+      const found = await photo.proposals(4, now);
+      const made = [];
+      for (const file of found.proposals) {
+        const begun = { ...now, ...ofFile(file), look: now.look };
+        made.push({ state: begun, url: URL.createObjectURL(await photo.preview(240, begun)) });
+      }
+      if (state.current.photo === photo) setProposed(made);
+      refresh(); // the session has the present hints again
+    } catch (error) {
+      setProposed(null);
+      fail(error);
+    }
+  };
   const most = () => Math.max(2, Math.round(Math.sqrt(photo.width * photo.height) * 0.15));
   const resize = (id, by) => {
     const fit = (v) => Math.min(most(), Math.max(1, by > 1 ? Math.ceil(v * by) : Math.floor(v * by)));
@@ -299,10 +319,10 @@ export function App() {
 
   // Out
 
-  const save = async (format) => {
+  const save = async (format, what = "result") => {
     setSaving(true);
     try {
-      const made = await photo.result(format, history.current.state);
+      const made = await photo.picture(what, format, history.current.state);
       download(made.blob, made.name);
       made.notes.forEach((note) => tell(note));
     } catch (error) {
@@ -361,7 +381,7 @@ export function App() {
           g: () => mode("showGrey", true), c: () => mode("compare"), h: () => mode("hide"),
           v: () => setTool("point"), b: () => setTool("brush"), l: () => setTool("lasso"),
           i: () => one?.color && (setPicking(false), setTool("pick")), s: () => save(""),
-          n: whereNext, a: () => setAdjusting((on) => !on),
+          n: whereNext, p: propose, a: () => setAdjusting((on) => !on),
           "+": () => control.current.zoom?.(1.4), "=": () => control.current.zoom?.(1.4),
           "-": () => control.current.zoom?.(1 / 1.4), 0: () => control.current.fit?.(),
           "[": () => one && resize(one.id, 1 / 1.2), "]": () => one && resize(one.id, 1.2),
@@ -410,7 +430,7 @@ export function App() {
       history=${history.current} count=${hints.length} step=${step}
       open=${() => fileInput.current.click()} help=${() => setHelp(true)}
       clear=${() => { setPicking(false); setSelected(null); changed([]); }}
-      ...${{ adjusting, places, whereNext }} adjust=${() => setAdjusting((on) => !on)}
+      ...${{ adjusting, places, whereNext, propose }} adjust=${() => setAdjusting((on) => !on)}
       loadReference=${(file) => {
         setReference(file);
         if (one?.color) { setPicking(false); setTool("pick"); }
@@ -441,7 +461,9 @@ export function App() {
         scan=${history.current.scan} usual=${USUAL} onScan=${(scan) => change({ scan })}
         onLook=${(look, name) => change({ look }, `look ${name}`)} onEnd=${settle}
         onReset=${() => { settle(); change({ look: PLAIN, scan: USUAL }); }} onClose=${() => setAdjusting(false)} />`}
-      ${(busy || opening || places === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
+      ${Array.isArray(proposed) && html`<${Proposals} proposals=${proposed} onClose=${() => setProposed(null)}
+        onTake=${(chosenOne) => { setProposed(null); setPicking(false); settle(); change({ hints: chosenOne.state.hints }); }} />`}
+      ${(busy || opening || places === "asked" || proposed === "asked") && html`<div class="progress" role="progressbar" aria-label="Working"></div>`}
       ${opening && html`<p class="opening">Opening ${opening} …</p>`}
       ${tool === "pick" && html`<p class="banner">Click where the colour is${reference ? ", here or in the reference" : ""}. Esc ends it.</p>`}
       ${reference && html`<${Reference} file=${reference} onBroken=${() => {

@@ -9,6 +9,7 @@ const KEYS = [
   ["Wheel, pinch, + and −, 0", "zoom; 0 shows the whole photo"],
   ["V, B, L", "hints, brush, lasso: draw around an area, or click its corners"],
   ["N", "where another hint would tell most"],
+  ["P", "ways to begin: whole photos to choose from"],
   ["A", "saturation, warmth and strength of the whole"],
   ["Hold G", "see the grey photo"],
   ["C", "before and after, side by side"],

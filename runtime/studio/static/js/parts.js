@@ -81,6 +81,8 @@ function More(props) {
     <div class="sheet" role="menu">
       ${formats.map((kind) => html`<button role="menuitem" key=${kind} onClick=${done(() => props.save(about.formats[kind].slice(1)))}>
         Save as ${kind}${kind === own ? " (as the photo)" : ""}</button>`)}
+      <button role="menuitem" onClick=${done(() => props.save("tif", "layer"))}>Save the colours alone (TIFF, 16 bits)</button>
+      <button role="menuitem" onClick=${done(() => props.save("png", "layer"))}>Save the colours alone (PNG, 16 bits)</button>
       <hr />
       <button role="menuitem" onClick=${done(props.saveHints)} disabled=${!count}>Save the hints</button>
       <button role="menuitem" onClick=${() => hintInput.current.click()}>Load hints …</button>
@@ -88,6 +90,7 @@ function More(props) {
       <hr />
       <button role="menuitem" onClick=${done(props.clear)} disabled=${!count}>Remove all hints</button>
       <button role="menuitem" onClick=${done(props.whereNext)}>Where next?</button>
+      <button role="menuitem" onClick=${done(props.propose)}>Ways to begin</button>
       <button role="menuitem" onClick=${done(() => props.mode("compare"))}>Before and after</button>
       <button role="menuitem" onClick=${done(() => props.mode("hide"))}>${props.modes.hide ? "Show" : "Hide"} the hints</button>
       <button role="menuitem" onClick=${done(props.help)}>Help</button>
@@ -147,6 +150,17 @@ export function Reference({ file, picking, onPick, onClose, onBroken }) {
   return html`<aside class=${`reference${picking ? " picking" : ""}`} aria-label="Reference photo">
     <img src=${url || undefined} alt="Reference photo" onError=${() => url && onBroken()} draggable="false" onClick=${pick} />
     <button class="close" aria-label="Close the reference photo" onClick=${onClose}>×</button>
+  </aside>`;
+}
+
+/** Ways to begin: pictures to choose from. */
+export function Proposals({ proposals, onTake, onClose }) {
+  useEffect(() => () => proposals.forEach(({ url }) => URL.revokeObjectURL(url)), [proposals]);
+  return html`<aside class="proposals" role="dialog" aria-label="Ways to begin"
+      onKeyDown=${(e) => e.key === "Escape" && (e.stopPropagation(), onClose())}>
+    ${proposals.map((one, i) => html`<button key=${i} onClick=${() => onTake(one)}
+      aria-label=${i ? `Proposal ${i}` : "Without hints"}><img src=${one.url} alt="" /></button>`)}
+    <button class="close" aria-label="Close" onClick=${onClose}>×</button>
   </aside>`;
 }
 

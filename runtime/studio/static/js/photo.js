@@ -33,7 +33,9 @@ export class Photo {
   preview = (side, state) => this.with((key) => api.preview(key, side, this.asked(state)));
   suggest = (x, y, state) => this.with((key) => api.suggest(key, x, y, this.asked(state)));
   places = (k, state) => this.with((key) => api.places(key, k, this.asked(state)));
-  result = (format, state) => this.with((key) => api.result(key, format, this.asked(state)));
+  proposals = (k, state) => this.with((key) => api.proposals(key, k, this.asked(state)));
+  picture = (what, format, state) =>
+    this.with((key) => api.picture(key, what, format, this.asked(state)));
   asked = (state) => ({ file: toFile(state, this), scan: new URLSearchParams(state.scan) });
   readHints = (text) => this.with((key) => api.readHints(key, text));
   close = () => api.closePhoto(this.key);
