@@ -247,7 +247,7 @@ def test_a_layer_is_hints_and_a_report_is_printed(tmp_path, tiny_onnx, capsys):
         ([COFFEE, "--out-dir", "y", "--hints-dir", "none"], "no folder none"),
         ([COFFEE, "--out-dir", str(EXAMPLES)], "over itself"),
         ([str(ROOT / "docs" / "none"), "--out-dir", str(ROOT / "setup.cfg")], "cannot be made"),
-        ([str(ROOT / "runtime"), "--out-dir", "y"], "holds no picture"),
+        ([str(ROOT / "runtime" / "hints"), "--out-dir", "y"], "holds no picture"),
     ],
 )
 def test_options_that_do_not_go_together_are_said(tmp_path, monkeypatch, capsys, options, message):
@@ -305,7 +305,7 @@ def test_whatever_happens_to_one_photo_the_others_go_on(folder, tiny_onnx, monke
     monkeypatch.setattr(
         colorizer,
         "colorize",
-        lambda image, hints: 1 / 0 if image.dtype == np.uint16 else whole(image, hints),
+        lambda image, hints, **more: 1 / 0 if image.dtype == np.uint16 else whole(image, hints),
     )
     jobs = plan([str(folder / "in")], folder / "out").jobs
     outcome = run_jobs(jobs, colorizer, Settings(), stream=io.StringIO())
