@@ -24,7 +24,7 @@ from ..results import Settings, encoded
 from ..safe_files import read_limited
 from .guard import RELEASE, Guard, RefusedError
 from .metrics import Metrics
-from .store import GoneError, Limits, Store, TooLargeError
+from .store import GoneError, Limits, Store, TooLargeError, give_memory_back
 
 try:
     from starlette.applications import Starlette
@@ -189,9 +189,13 @@ class _Studio:
         """Close photos that nobody came back to, while the server runs; all of them at its end."""
 
         async def sweep() -> None:
+            closed = most = 0
             while True:
                 await anyio.sleep(min(_SWEEP, self.limits.idle))
-                self.store.sweep()
+                closed += self.store.sweep()
+                if closed or len(self.store) < most:
+                    await to_thread.run_sync(give_memory_back, limiter=self._heavy)
+                closed, most = 0, len(self.store)
 
         async with anyio.create_task_group() as group:
             group.start_soon(sweep)
