@@ -176,9 +176,10 @@ export function App() {
       const offered = found.files.map((name, number) => ({ key: keyOfFile(number, name), name, number }));
       const { photos, current } = await keptStrip();
       const all = [...photos, ...offered];
-      setFiles(all);
+      // A person may have opened something already.
+      setFiles((now) => [...all.filter((one) => !now.some((n) => n.key === one.key)), ...now]);
       const last = all.find((one) => one.key === current) || all[0];
-      if (last) await open(last);
+      if (last && !state.current.opening) await open(last);
     })();
   }, []);
 
