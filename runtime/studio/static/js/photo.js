@@ -22,6 +22,7 @@ export class Photo {
     try {
       return await work(this.key);
     } catch (error) {
+      if (this.closed) throw new DOMException("the photo was closed", "AbortError");
       if (error.status !== 410) throw error;
       await this.reopen();
       return work(this.key);
@@ -38,7 +39,10 @@ export class Photo {
     this.with((key) => api.picture(key, what, format, this.asked(state)));
   asked = (state) => ({ file: toFile(state, this), scan: new URLSearchParams(state.scan) });
   readHints = (text) => this.with((key) => api.readHints(key, text));
-  close = () => api.closePhoto(this.key);
+  close = () => {
+    this.closed = true; // a request that is under way may find it gone
+    return api.closePhoto(this.key);
+  };
 }
 
 /** Pixels of a picture that the browser shows. */
