@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .arguments import STANDARD as _STANDARD
 from .arguments import build_parser, check
@@ -127,13 +127,11 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _lightness(args: argparse.Namespace) -> Lightness | None:
-    from .lightness import Lightness
+    from .lightness import Lightness, parse_levels
 
     if args.lightness is None and args.levels is None and not args.even_paper:
         return None
-    levels: Any = args.levels or (0.0, 1.0)
-    if levels != "auto" and args.levels:
-        levels = args.levels.split(",")
+    levels = parse_levels(args.levels) if args.levels else (0.0, 1.0)
     return Lightness(args.lightness or "luminance", levels, args.even_paper)
 
 
@@ -218,7 +216,6 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     """Hints from the files named, for this photo."""
     from .hints import Hints
     from .hints.files import MAX_FILE_BYTES
-    from .hints.masks import painted
     from .images import MAX_PIXELS, read_image, to_rgb8
 
     height, width = photo.pixels.shape[:2]
@@ -227,10 +224,7 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     found = []
     if args.hint_image:
         image = to_rgb8(read_image(args.hint_image, max_pixels=most))
-        mask, notes = painted(read_image(args.hint_mask, max_pixels=most))
-        for note in notes:
-            print(f"note: {args.hint_mask}: {note}", file=sys.stderr)
-        found.append(Hints.from_image(image, mask))
+        found.append(Hints.from_image(image, _mask(args.hint_mask, most)))
     if args.layer:
         found.append(Hints.from_layer(read_image(args.layer, max_pixels=most)))
     if args.hints == _STANDARD:
@@ -249,17 +243,24 @@ def _hints(args: argparse.Namespace, photo: Photo) -> Hints:
     return hints + Hints(_limits(args, (width, height), most))
 
 
+def _mask(name: str, most: int) -> NDArray[np.uint8]:
+    """Where a mask is painted; what it leaves open is said."""
+    from .hints.masks import painted
+    from .images import read_image
+
+    mask, notes = painted(read_image(name, max_pixels=most))
+    for note in notes:
+        print(f"note: {name}: {note}", file=sys.stderr)
+    return mask
+
+
 def _limits(args: argparse.Namespace, size: tuple[int, int], most: int) -> list[AnyHint]:
     """Areas that bound colour, as masks say."""
     from .errors import HintError
     from .hints import Keep, Region
-    from .hints.masks import painted
-    from .images import read_image
 
     def area(name: str) -> NDArray[np.uint8]:
-        mask, notes = painted(read_image(name, max_pixels=most))
-        for note in notes:
-            print(f"note: {name}: {note}", file=sys.stderr)
+        mask = _mask(name, most)
         if mask.shape[::-1] != size:
             raise HintError(
                 f"{name} is {mask.shape[1]}x{mask.shape[0]}, but the photo is "

@@ -104,6 +104,11 @@ class Lightness:
         return np.eye(3, dtype=np.float32)[best]
 
 
+def parse_levels(text: str) -> Any:
+    """Levels as people write them, "auto" or "0.1,0.9"; `Lightness` checks them."""
+    return text if text == "auto" else text.split(",")
+
+
 def _shrunk(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """The photo's light, small: (h, w, 3) or (h, w, 1) of 0..1."""
     light = pixels[..., None] if pixels.ndim == 2 else pixels

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from .lightness import Lightness
 
 
+ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif",
+           "BMP": ".bmp"}  # fmt: skip
+"""Of each format that is written, the usual ending."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How photos are read and written.
@@ -91,8 +96,7 @@ def target_name(path: Path, place: Path, extension: str | None) -> Path:
             kind = kind_of(file.read(4096))
     except (OSError, ValueError):
         kind = None
-    endings = {"JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif", "BMP": ".bmp"}
-    ending = endings.get(kind or "", ".png")  # GIF, HEIC and JPEG 2000 are only read
+    ending = ENDINGS.get(kind or "", ".png")  # GIF, HEIC and JPEG 2000 are only read
     known = place.suffix.lower() in READABLE
     return place.with_suffix(ending) if known else place.with_name(place.name + ending)
 

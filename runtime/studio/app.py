@@ -19,12 +19,12 @@ from ..errors import ArgumentError, ColorizationError, HintError, ImageError, Mi
 from ..fullsize.picture import fit_within
 from ..hints import Hints
 from ..images import FORMATS, MAX_FILE_BYTES, Metadata, encode_image, to_rgb8
-from ..lightness import Lightness
-from ..results import Settings, encoded
+from ..lightness import Lightness, parse_levels
+from ..results import ENDINGS, Settings, encoded
 from ..safe_files import read_limited
 from .guard import RELEASE, Guard, RefusedError
 from .metrics import Metrics
-from .store import GoneError, Limits, Store, TooLargeError, give_memory_back
+from .store import GoneError, Limits, Opened, Store, TooLargeError, give_memory_back
 
 try:
     from starlette.applications import Starlette
@@ -39,6 +39,7 @@ except ImportError:  # pragma: no cover - said by whoever opens it
 
 if TYPE_CHECKING:
     from ..colorizer import Colorizer
+    from ..session import Session
 
 T = TypeVar("T")
 
@@ -50,8 +51,6 @@ _TYPES = {
 }
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
          "AVIF": "image/avif", "BMP": "image/bmp"}  # fmt: skip
-_ENDING = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif",
-           "BMP": ".bmp"}  # fmt: skip
 _THUMBNAIL = 200  # pixels of its longer side
 _SWEEP = 30.0  # seconds between two looks for photos that nobody came back to
 
@@ -189,13 +188,12 @@ class _Studio:
         """Close photos that nobody came back to, while the server runs; all of them at its end."""
 
         async def sweep() -> None:
-            closed = most = 0
+            most = 0
             while True:
                 await anyio.sleep(min(_SWEEP, self.limits.idle))
-                closed += self.store.sweep()
-                if closed or len(self.store) < most:
+                if self.store.sweep() or len(self.store) < most:
                     await to_thread.run_sync(give_memory_back, limiter=self._heavy)
-                closed, most = 0, len(self.store)
+                most = len(self.store)
 
         async with anyio.create_task_group() as group:
             group.start_soon(sweep)
@@ -239,7 +237,7 @@ class _Studio:
                 "pixels": self.limits.pixels,
                 "file_bytes": self.limits.file_bytes,
                 "files": [path.name for path in self.files],
-                "formats": {kind: _ENDING[kind] for kind in _MIME},
+                "formats": {kind: ENDINGS[kind] for kind in _MIME},
             }
         )
 
@@ -318,16 +316,7 @@ class _Studio:
         """The photo colorized with the hints of the body, as JPEG."""
         one = self.store.find(request.path_params["key"])
         side = self._side(request)
-        lightness = _lightness(request.query_params)
-        body = await self._body(request, self.limits.hint_bytes)
-
-        def work() -> bytes:
-            hints = self._hints(body)
-            with one.lock:
-                one.use(self.colorizer, hints, lightness)
-                return _jpeg(one.session.preview(side))
-
-        picture = await self._run(work)
+        picture = await self._edit(request, one, lambda session: _jpeg(session.preview(side)))
         self.store.sweep(keep=one.key)  # what it holds now may be more than before
         return Response(picture, media_type="image/jpeg")
 
@@ -336,32 +325,15 @@ class _Studio:
         one = self.store.find(request.path_params["key"])
         x, y = _whole(request, "x"), _whole(request, "y")
         k = _whole(request, "k", 5)
-        lightness = _lightness(request.query_params)
-        body = await self._body(request, self.limits.hint_bytes)
-
-        def work() -> list[tuple[int, int, int]]:
-            hints = self._hints(body)
-            with one.lock:
-                one.use(self.colorizer, hints, lightness)
-                return one.session.suggest(x, y, k)
-
-        colors = await self._run(work)
+        colors = await self._edit(request, one, lambda session: session.suggest(x, y, k))
         return JSONResponse({"colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]})
 
     async def places(self, request: Request) -> Response:
         """Where another hint would tell the network most."""
         one = self.store.find(request.path_params["key"])
         k = _whole(request, "k", 5)
-        lightness = _lightness(request.query_params)
-        body = await self._body(request, self.limits.hint_bytes)
-
-        def work() -> list[tuple[int, int]]:
-            hints = self._hints(body)
-            with one.lock:
-                one.use(self.colorizer, hints, lightness)
-                return one.session.next_places(k)
-
-        return JSONResponse({"places": await self._run(work)})
+        places = await self._edit(request, one, lambda session: session.next_places(k))
+        return JSONResponse({"places": places})
 
     async def proposals(self, request: Request) -> Response:
         """Hint files to begin with."""
@@ -505,6 +477,19 @@ class _Studio:
         except MemoryError:
             raise RefusedError(507, "This does not fit the memory of the server.") from None
 
+    async def _edit(self, request: Request, one: Opened, work: Callable[[Session], T]) -> T:
+        """What `work` gives of a photo with the hints of the body."""
+        lightness = _lightness(request.query_params)
+        body = await self._body(request, self.limits.hint_bytes)
+
+        def edited() -> T:
+            hints = self._hints(body)
+            with one.lock:
+                one.use(self.colorizer, hints, lightness)
+                return work(one.session)
+
+        return await self._run(edited)
+
     async def _body(self, request: Request, most: int, name: str = "") -> bytes:
         parts, got = [], 0
         async for part in request.stream():
@@ -543,9 +528,7 @@ def _check_charset(request: Request) -> None:
 
 def _lightness(values: Mapping[str, Any]) -> Lightness:
     """How the photo becomes grey, as a request says: channel, levels, even."""
-    levels: Any = str(values.get("levels") or "0,1")
-    if levels != "auto":
-        levels = levels.split(",")
+    levels = parse_levels(str(values.get("levels") or "0,1"))
     channel = str(values.get("channel") or "luminance")
     return Lightness(channel, levels, str(values.get("even") or "0") == "1")
 
@@ -564,7 +547,7 @@ def _ending(wanted: str | None, kind: str) -> str:
         if ending not in FORMATS:
             raise RefusedError(422, f"format must be one of {', '.join(e[1:] for e in FORMATS)}.")
         return ending
-    return _ENDING.get(kind, ".png")  # GIF, HEIC and JPEG 2000 are only read
+    return ENDINGS.get(kind, ".png")  # GIF, HEIC and JPEG 2000 are only read
 
 
 def _picture(data: bytes, ending: str, name: str, notes: list[str]) -> Response:
@@ -598,7 +581,7 @@ def _jpeg(rgb: Any) -> bytes:
 
 def _read_static() -> dict[str, tuple[bytes, str]]:
     """The page's files, by the path below static/."""
-    root = resources.files("runtime.studio" if __package__ is None else __package__) / "static"
+    root = resources.files(__package__) / "static"
     found = {}
     waiting = [("", root)]
     while waiting:

@@ -34,7 +34,7 @@ export function App() {
   const [tool, setTool] = useState("point");
   const [modes, setModes] = useState({ showGrey: false, compare: false, hide: false });
   const [help, setHelp] = useState(false);
-  const [files, setFiles] = useState([]); // of the strip: { name, blob } or { name, number }
+  const [files, setFiles] = useState([]); // of the strip: { key, name, blob } or { key, name, number }
   const [reference, setReference] = useState(null);
   const [adjusting, setAdjusting] = useState(false);
   const [proposed, setProposed] = useState(null); // ways to begin: null, "asked", or a list
@@ -91,6 +91,9 @@ export function App() {
   const changed = (list, join = null) => change({ hints: list }, join);
   const change = (part, join = null) => {
     history.current.set(part, join);
+    follow();
+  };
+  const follow = () => { // what every other state brings
     setPlaces(null);
     redraw();
     refresh();
@@ -304,10 +307,7 @@ export function App() {
       setSelected(null);
       setPicking(false);
     }
-    setPlaces(null);
-    redraw();
-    refresh();
-    remember();
+    follow();
     say(`${way === "undo" ? "Taken back" : "Done again"}, ${history.current.hints.length} hints`);
   };
   const eyedropped = (rgb) => {
