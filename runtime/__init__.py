@@ -35,6 +35,7 @@ _HOMES = {
             "ArrayError",
             "BackendError",
             "ColorizationError",
+            "CutShortError",
             "HintError",
             "ImageError",
             "MissingDependencyError",

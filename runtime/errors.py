@@ -64,5 +64,25 @@ class ImageError(ColorizationError, ValueError):
     """An image has the wrong dtype or shape, is unreadable, or is absurdly large."""
 
 
+class CutShortError(ImageError):
+    """A JPEG or PNG ends before its picture does; ``tolerant=True`` reads what there is of it.
+
+    Attributes
+    ----------
+    name : str
+        What the file is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is cut short; get the whole file, or read what there is of it with --tolerant "
+            "(tolerant=True in Python)."
+        )
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CutShortError, (self.name,)
+
+
 class ArrayError(ColorizationError, ValueError):
     """An array given to the low-level call has the wrong dtype or shape, or holds NaN."""

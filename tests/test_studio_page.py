@@ -91,6 +91,15 @@ def drop(page, data=PHOTO, name="boat.png"):
     settled(page)
 
 
+def until(page, expression):
+    """Wait for a truth in the page. (`wait_for_function` evaluates, which the page's CSP forbids.)"""
+    for _ in range(WAIT // 50):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {expression}")
+
+
 def settled(page):
     page.wait_for_selector("main[aria-busy=false]")
 
@@ -174,11 +183,11 @@ def test_a_right_click_and_delete_remove(page):
         page.wait_for_selector(".picker")
         page.click("text=Done")
     page.mouse.click(*at(page, 0.3, 0.5), button="right")
-    page.wait_for_function("document.querySelectorAll('.marker').length === 1")
+    until(page, "document.querySelectorAll('.marker').length === 1")
     page.locator(".marker").focus()
     page.keyboard.press("]")
     page.keyboard.press("Delete")
-    page.wait_for_function("document.querySelectorAll('.marker').length === 0")
+    until(page, "document.querySelectorAll('.marker').length === 0")
     settled(page)
 
 
@@ -331,6 +340,65 @@ def test_a_broken_photo_shows_its_sentence(page):
     page.problems.clear()  # the browser logs the 422
 
 
+def test_a_photo_that_is_cut_short_is_opened_as_far_as_it_goes(page):
+    page.set_input_files(
+        "input[aria-label='Open photos']",
+        {"name": "half.png", "mimeType": "", "buffer": PHOTO[: len(PHOTO) // 2]},
+    )
+    page.click(".toast >> text=Open what there is")
+    page.wait_for_selector("img.result")
+    assert "cut short" in page.inner_text(".toast")
+    page.reload()  # and is so again
+    page.wait_for_selector("img.result")
+    page.problems.clear()  # the browser logs the 422
+
+
+def test_an_area_of_clicked_corners(page):
+    drop(page)
+    page.click("button[aria-label=Lasso]")
+    for i, place in enumerate([(0.2, 0.2), (0.6, 0.2), (0.9, 0.9), (0.6, 0.7)]):
+        page.mouse.click(*at(page, *place))
+        until(page, f"document.querySelectorAll('.corner').length === {i + 1}")
+    page.keyboard.press("Backspace")
+    until(page, "document.querySelectorAll('.corner').length === 3")
+    assert "first corner" in page.inner_text(".banner")
+    page.mouse.click(*at(page, 0.2, 0.2))
+    page.wait_for_selector(".picker")
+    assert page.locator(".corner").count() == 0
+    page.click(".picker >> text=Done")
+    (area,) = hints_of(page).bounded
+    assert np.abs(np.array(area.points) - [[64, 48], [192, 48], [288, 216]]).max() <= 1
+
+
+def test_the_second_of_two_quick_clicks_is_for_the_photo(page):
+    drop(page)
+    x, y = at(page, 0.3, 0.4)
+    page.mouse.click(x, y)
+    page.mouse.click(x + 60, y)  # where the popover opens
+    until(page, "document.querySelectorAll('.marker').length === 2")
+
+
+def test_the_whole_photo_comes_back_by_a_button(page):
+    drop(page)
+    before = page.locator("img.layer").first.bounding_box()
+    page.mouse.move(*at(page, 0.2, 0.2))
+    page.mouse.wheel(0, -400)
+    page.wait_for_selector(".fit")
+    assert page.locator("img.layer").first.bounding_box()["width"] > before["width"]
+    page.click(".fit")
+    page.wait_for_selector(".fit", state="detached")
+    assert page.locator("img.layer").first.bounding_box() == before
+
+
+def test_a_large_photo_is_sharp_when_it_is_quiet(page):
+    large = np.kron(RGB[..., 1], np.ones((8, 8), np.uint8))  # 2560 x 1920
+    drop(page, encode_image(large, "PNG"))
+    assert page.evaluate("document.querySelector('img.result').naturalWidth") == 1024
+    page.mouse.move(*at(page, 0.5, 0.5))
+    page.mouse.wheel(0, -400)
+    until(page, "document.querySelector('img.result').naturalWidth === 2560")
+
+
 def test_looks_and_places(page):
     drop(page)
     page.keyboard.press("n")
@@ -354,9 +422,9 @@ def test_what_cannot_exist_says_so(page):
     page.mouse.click(*at(page, 0.5, 0.5))
     page.wait_for_selector(".picker")
     page.fill(".hex", "#ffff00")
-    page.wait_for_function("document.querySelector('.remark').textContent.includes('nearest')")
+    until(page, "document.querySelector('.remark').textContent.includes('nearest')")
     page.fill(".hex", "#zz")
-    page.wait_for_function("document.querySelector('.remark').textContent.includes('looks like')")
+    until(page, "document.querySelector('.remark').textContent.includes('looks like')")
     settled(page)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, MissingDependencyError
+from ..errors import CutShortError, ImageError, MissingDependencyError
 from . import exif as exif_data
 from . import tags
 from .curves import Space
@@ -173,10 +173,7 @@ def _mended_jpeg(data: bytes, name: str, notes: list[str], tolerant: bool) -> An
             "again."
         )
     if not tolerant:
-        raise ImageError(
-            f"{name} is cut short; get the whole file, or read what there is of it with --tolerant "
-            "(tolerant=True in Python)."
-        )
+        raise CutShortError(name)
     # As it is; or without a table or a scan's head (of a progressive one) that is cut itself.
     for end in (len(data), data.rfind(b"\xff\xc4"), data.rfind(b"\xff\xda")):
         with contextlib.suppress(OSError, SyntaxError):
@@ -202,7 +199,7 @@ def read_png(
     if not beside.whole:
         made = mended(picture, tolerant)
         if made is None:
-            raise ImageError(f"{name} is cut short; get the whole file, or add --tolerant.")
+            raise CutShortError(name)
         picture, missing = made
         what = "what is missing is black" if missing else "all pixels are there"
         notes.append(f"It is cut short; {what}.")

@@ -15,7 +15,14 @@ import anyio
 import cv2
 from anyio import to_thread
 
-from ..errors import ArgumentError, ColorizationError, HintError, ImageError, MissingDependencyError
+from ..errors import (
+    ArgumentError,
+    ColorizationError,
+    CutShortError,
+    HintError,
+    ImageError,
+    MissingDependencyError,
+)
 from ..fullsize.picture import fit_within
 from ..hints import Hints
 from ..images import FORMATS, MAX_FILE_BYTES, Metadata, encode_image, to_rgb8
@@ -124,6 +131,9 @@ async def _on_error(request: Request, error: Exception) -> Response:
         ImageError: 422,
         ArgumentError: 422,
     }
+    if isinstance(error, CutShortError):
+        sentence = f"{error.name} is cut short; get the whole file, or ask for it with tolerant=1."
+        return JSONResponse({"error": sentence, "cut_short": True}, 422)
     status = next((s for kind, s in statuses.items() if isinstance(error, kind)), 400)
     return _sentence(status, str(error))
 

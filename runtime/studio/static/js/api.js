@@ -1,9 +1,9 @@
 // The server's addresses; docs/studio.md.
 
 export class ServerError extends Error {
-  constructor(status, sentence) {
+  constructor(status, sentence, cutShort = false) {
     super(sentence);
-    this.status = status;
+    Object.assign(this, { status, cutShort });
   }
 }
 
@@ -16,19 +16,23 @@ async function ask(method, address, body, signal) {
     throw new ServerError(0, "The studio's server does not answer; start it again.");
   }
   if (answer.ok) return answer;
-  let sentence = `The server answered ${answer.status}.`;
+  let said = {};
   try {
-    sentence = (await answer.json()).error || sentence;
+    said = await answer.json();
   } catch { /* no JSON: the number must do */ }
-  throw new ServerError(answer.status, sentence);
+  const sentence = said.error || `The server answered ${answer.status}.`;
+  throw new ServerError(answer.status, sentence, said.cut_short);
 }
 
 const json = async (answer) => (await answer).json();
 const q = encodeURIComponent;
 
 export const about = () => json(ask("GET", "/v1/about"));
-export const openPhoto = (blob, name) => json(ask("POST", `/v1/photos?name=${q(name)}`, blob));
-export const openFile = (number) => json(ask("POST", `/v1/files/${number}`));
+// tolerant: take what there is of a file that is cut short.
+export const openPhoto = (blob, name, tolerant) =>
+  json(ask("POST", `/v1/photos?name=${q(name)}&tolerant=${tolerant ? 1 : 0}`, blob));
+export const openFile = (number, tolerant) =>
+  json(ask("POST", `/v1/files/${number}?tolerant=${tolerant ? 1 : 0}`));
 export const closePhoto = (key) => ask("DELETE", `/v1/photos/${key}`).catch(() => {});
 // scan: how the photo becomes grey, a query; file: a hint file's text.
 export const grey = async (key, side, { scan }) =>

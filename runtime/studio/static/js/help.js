@@ -8,6 +8,7 @@ const KEYS = [
   ["Ctrl + Z, Ctrl + Shift + Z", "undo, redo"],
   ["Wheel, pinch, + and −, 0", "zoom; 0 shows the whole photo"],
   ["V, B, L", "hints, brush, lasso: draw around an area, or click its corners"],
+  ["Enter, Backspace", "close an area of corners, take the last corner back"],
   ["N", "where another hint would tell most"],
   ["P", "ways to begin: whole photos to choose from"],
   ["A", "saturation, warmth and strength of the whole"],

@@ -44,8 +44,9 @@ export const newKey = () => Math.random().toString(36).slice(2) + Date.now().toS
 /** Of a photo of the server's machine: the same after a restart. */
 export const keyOfFile = (number, name) => `file ${number} ${name}`;
 
-/** Keep a photo of this browser: { key, name, blob }. */
-export const keepPhoto = ({ key, name, blob }) => blob && put(`photo ${key}`, { name, blob });
+/** Keep a photo of this browser: { key, name, blob, tolerant }. */
+export const keepPhoto = ({ key, name, blob, tolerant }) =>
+  blob && put(`photo ${key}`, { name, blob, tolerant });
 
 /** Keep a photo's hints and steps. */
 export const keepHints = (key, { states, index }) => put(`hints ${key}`, { states, index });

@@ -168,6 +168,9 @@ export function Toasts({ toasts, onClose }) {
   return html`<div class="toasts">
     ${toasts.map((toast) => html`<p key=${toast.id} class=${`toast ${toast.kind}`}
       role=${toast.kind === "error" ? "alert" : "status"}>
-      <span>${toast.text}</span><button class="close" aria-label="Close" onClick=${() => onClose(toast.id)}>×</button></p>`)}
+      <span>${toast.text}${toast.action && html` <button class="link" onClick=${() => {
+        onClose(toast.id);
+        toast.action.act();
+      }}>${toast.action.label}</button>`}</span><button class="close" aria-label="Close" onClick=${() => onClose(toast.id)}>×</button></p>`)}
   </div>`;
 }

@@ -4,7 +4,10 @@ import * as api from "./api.js";
 import { toFile } from "./history.js";
 
 export class Photo {
-  /** source: { blob, name } of this browser, or { number, name } of the server's machine. */
+  /**
+   * source: { blob, name } of this browser, or { number, name } of the server's machine; tolerant:
+   * take what there is of it, if it is cut short.
+   */
   static async open(source) {
     const photo = new Photo();
     photo.source = source;
@@ -13,8 +16,9 @@ export class Photo {
   }
 
   async reopen() {
-    const { blob, number, name } = this.source;
-    Object.assign(this, await (blob ? api.openPhoto(blob, name) : api.openFile(number)));
+    const { blob, number, name, tolerant } = this.source;
+    const found = blob ? api.openPhoto(blob, name, tolerant) : api.openFile(number, tolerant);
+    Object.assign(this, await found);
   }
 
   /** Do something with the session; once more if it was gone. */

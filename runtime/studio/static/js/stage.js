@@ -52,13 +52,18 @@ export function Stage(props) {
   const [loupe, setLoupe] = useState(null); // place in the photo under a finger
   const [cursor, setCursor] = useState(null); // for the keyboard
   const [corners, setCorners] = useState([]); // of a polygon that is clicked together
+  const [ahead, setAhead] = useState(null); // where its next corner would lie
   const fingers = useRef(new Map());
   const press = useRef(null);
   const whole = box.width ? fitted(box, photo) : { scale: 1, x: 0, y: 0 };
   const shown = view || whole;
   useEffect(() => setView(null), [photo.key]);
   useEffect(() => setCorners([]), [photo.key, tool]);
-  useEffect(() => props.onZoom(shown.scale / whole.scale), [shown.scale, shown.x, shown.y, box.width, box.height]);
+  useEffect(
+    () => props.onLook(Math.max(photo.width, photo.height) * shown.scale * devicePixelRatio),
+    [shown.scale, shown.x, shown.y, box.width, box.height],
+  );
+  useEffect(() => props.onCorners(), [corners.length]);
 
   const here = (event) => {
     const { left, top } = root.current.getBoundingClientRect();
@@ -79,7 +84,12 @@ export function Stage(props) {
     setCorners([]);
     return drawing;
   };
-  props.control.current = { zoom, fit: () => setView(null), toScreen, box, cancel };
+  const back = () => { // one corner less; true if there was one
+    if (corners.length) setCorners(corners.slice(0, -1));
+    return corners.length > 0;
+  };
+  const fit = () => setView(null);
+  Object.assign(props.control, { zoom, fit, toScreen, box, cancel, back, corners: corners.length });
 
   // Pointers on the photo itself
 
@@ -107,6 +117,7 @@ export function Stage(props) {
   };
   const move = (event) => {
     const before = fingers.current.get(event.pointerId);
+    if (corners.length) setAhead(held(toPhoto(here(event))));
     if (!before) return;
     const now = here(event);
     if (fingers.current.size === 2) {
@@ -166,6 +177,7 @@ export function Stage(props) {
   const corner = (at) => {
     const near = (p) => Math.hypot(p[0] - at[0], p[1] - at[1]) * shown.scale < 10;
     if (corners.length > 2 && (near(corners[0]) || near(corners[corners.length - 1]))) return closed();
+    setAhead(null); // a finger has none
     if (!corners.length || !near(corners[corners.length - 1])) setCorners([...corners, at]);
   };
   const closed = () => {
@@ -219,8 +231,8 @@ export function Stage(props) {
     ${greyUrl && html`<img class=${`layer${sharp}`} src=${greyUrl} style=${frame} alt="" draggable="false" />`}
     ${colorUrl && html`<img class=${`layer result${sharp}`} src=${colorUrl} alt="The colorized photo"
       draggable="false" style=${{ ...frame, clipPath: cut, visibility: showGrey ? "hidden" : "visible" }} />`}
-    ${!hide && html`<${Shapes} ...${{ hints, selected, photo, frame, tool }} drawn=${drawn || (corners.length ? corners : null)}
-      width=${props.brushSize} color=${props.drawColor} />`}
+    ${!hide && html`<${Shapes} ...${{ hints, selected, photo, frame, tool }} drawn=${drawn || (ahead && corners.length ? [...corners, ahead] : corners)}
+      corners=${drawn ? [] : corners} dot=${5 / shown.scale} width=${props.brushSize} color=${props.drawColor} />`}
     ${compare && html`<${Divider} ...${{ split, setSplit, shown, photo, box }} />`}
     ${!hide && hints.map((hint, i) => html`<${Marker} key=${hint.id} hint=${hint} number=${i + 1}
       at=${toScreen(placeOf(hint))} active=${hint.id === selected} scale=${shown.scale}
@@ -229,6 +241,8 @@ export function Stage(props) {
       style=${{ left: `${toScreen([x, y])[0]}px`, top: `${toScreen([x, y])[1]}px` }}
       aria-label=${`Place ${i + 1} for a hint`} onPointerDown=${(e) => e.stopPropagation()}
       onClick=${() => props.onAdd(x, y)}>${i + 1}</button>`)}
+    ${view && html`<button class="fit" title="Show the whole photo (0)" onClick=${fit}
+      onPointerDown=${(e) => e.stopPropagation()}>${Math.round((100 * shown.scale) / whole.scale)} % · Fit</button>`}
     ${cursor && html`<${Cross} at=${toScreen(cursor)} />`}
     ${loupe && colorUrl && html`<${Loupe} at=${loupe} url=${colorUrl} shown=${shown} photo=${photo}
       toScreen=${toScreen} />`}
@@ -276,7 +290,7 @@ function Divider({ split, setSplit, shown, photo, box }) {
 }
 
 /** Strokes and polygons, and what is being drawn. */
-function Shapes({ hints, selected, photo, frame, drawn, tool, width, color }) {
+function Shapes({ hints, selected, photo, frame, drawn, corners, dot, tool, width, color }) {
   const text = (points) => points.map(([x, y]) => `${x + 0.5},${y + 0.5}`).join(" ");
   const rest = { "vector-effect": "non-scaling-stroke" };
   return html`<svg class="shapes" style=${frame} viewBox=${`0 0 ${photo.width} ${photo.height}`}
@@ -294,9 +308,12 @@ function Shapes({ hints, selected, photo, frame, drawn, tool, width, color }) {
       return html`<rect key=${hint.id} class="outline on" x=${hint.x + 0.5 - half} y=${hint.y + 0.5 - half}
         width=${hint.size} height=${hint.size} ...${rest} />`;
     })}
-    ${drawn && tool === "brush" && html`<polyline class="drawing" points=${text(drawn)}
+    ${drawn.length > 0 && tool === "brush" && html`<polyline class="drawing" points=${text(drawn)}
       stroke=${color} stroke-width=${width} />`}
-    ${drawn && tool !== "brush" && html`<polygon class="outline on" points=${text(drawn)} ...${rest} />`}
+    ${drawn.length > 0 && tool !== "brush" && html`<polygon class="outline on"
+      points=${text(drawn)} ...${rest} />`}
+    ${corners.map(([x, y], i) => html`<circle key=${i} class=${`corner${i ? "" : " first"}`}
+      cx=${x + 0.5} cy=${y + 0.5} r=${i ? dot : 1.6 * dot} ...${rest} />`)}
   </svg>`;
 }
 

@@ -1,0 +1,3 @@
+// Small pieces of sentences.
+
+export const counted = (n, one, many) => `${n} ${n === 1 ? one : many}`;
