@@ -21,6 +21,7 @@ _HOMES = {
     "Lightness": ".lightness",
     "Look": ".look",
     "HintReport": ".hint_report",
+    **dict.fromkeys(("Film", "FilmHints", "FilmReport", "LostHint"), ".film"),
     "Metadata": ".images",
     "Photo": ".images",
     "available_models": ".models.manifest",

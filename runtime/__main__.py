@@ -148,10 +148,17 @@ def _standard_input(limit: int) -> bytes:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from .errors import ImageError
+    from .errors import ArgumentError, ImageError
+    from .film.names import is_film
     from .hints import Hints, parse_hint
     from .results import encoded, finish
 
+    if is_film(args.photos[0]):
+        from .film.command import run
+
+        return run(args, lambda: _open(args))
+    if args.codec is not None:
+        raise ArgumentError("--codec goes with films, not with photos.")
     settings, to_stdout = _settings(args), args.output == _STANDARD
     if to_stdout and isinstance(sys.stdout, _Nowhere):
         raise ImageError("Standard output is closed; give the name of a file by -o.")

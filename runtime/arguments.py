@@ -24,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="pictures, or folders of them; colour is reduced to its L; - is standard input",
+        help="pictures, folders of them, or a film (.mp4, .mkv, ...); colour is reduced to its L; "
+        "- is standard input",
     )
     group = parser.add_argument_group("output (one of the two)")
     group.add_argument(
@@ -39,7 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="EXT",
         help="png, jpg, tif, webp, avif or bmp, instead of each photo's own (standard output: png)",
     )
-    group.add_argument("--quality", type=int, metavar="Q", help="1 to 100, of jpg, webp and avif")
+    group.add_argument(
+        "--quality", type=int, metavar="Q", help="1 to 100, of jpg, webp, avif and films"
+    )
+    group.add_argument(
+        "--codec",
+        metavar="C",
+        help="of a film: h264 (default), hevc, vp9, av1, ffv1 or prores",
+    )
     group.add_argument(
         "--in-place", action="store_true", help="let a result be written over its own photo"
     )

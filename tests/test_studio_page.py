@@ -92,7 +92,7 @@ def drop(page, data=PHOTO, name="boat.png"):
 
 
 def until(page, expression):
-    """Wait for a truth in the page. (`wait_for_function` evaluates, which the page's CSP forbids.)"""
+    """Wait for a truth in the page; `wait_for_function` evaluates, which its CSP forbids."""
     for _ in range(WAIT // 50):
         if page.evaluate(expression):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from .collection import AnyHint, Hints
 from .shapes import MAX_MASK_PIXELS, MAX_SHAPES, Hint, Keep, Region, Stroke, whole
 
 FILE_FORMAT = "hscaunet-hints"
-FILE_VERSION = 3
-"""Version 1 knew squares only, version 2 strokes and regions; 3 brought limits and the look. A file
-is written as the oldest of them that holds it."""
+FILE_VERSION = 4
+"""Version 1 knew squares only, version 2 strokes and regions; 3 brought limits and the look, 4 the
+frames of a film. A file is written as the oldest of them that holds it."""
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -104,14 +105,28 @@ def _keep_of_row(row: dict[str, Any], kinds: list[str]) -> Keep:
 
 def to_json(hints: Hints) -> str:
     """Write hints as text."""
-    rows = [_row(hint) for hint in hints]
-    limited = any("keep" in row or "only_inside" in row for row in rows) or not hints.look.plain
-    version = FILE_VERSION if limited else 2 if any("x" not in row for row in rows) else 1
+    return _text([_row(hint) for hint in hints], hints.image_size, hints.look)
+
+
+def film_to_json(
+    frames: Mapping[int, Hints], image_size: tuple[int, int] | None, look: Look
+) -> str:
+    """Write the hints of a film's frames as text."""
+    rows = [{"frame": n, **_row(hint)} for n, hints in frames.items() for hint in hints]
+    return _text(rows, image_size, look)
+
+
+def _text(rows: list[dict[str, Any]], image_size: tuple[int, int] | None, look: Look) -> str:
+    version = 2 if any("x" not in row for row in rows) else 1
+    if any("keep" in row or "only_inside" in row for row in rows) or not look.plain:
+        version = 3
+    if any("frame" in row for row in rows):
+        version = 4
     document: dict[str, Any] = {"format": FILE_FORMAT, "version": version}
-    if hints.image_size is not None:
-        document["image"] = {"width": hints.image_size[0], "height": hints.image_size[1]}
-    if not hints.look.plain:
-        document["look"] = hints.look.to_row()
+    if image_size is not None:
+        document["image"] = {"width": image_size[0], "height": image_size[1]}
+    if not look.plain:
+        document["look"] = look.to_row()
     # One hint a line, so that a person can read and edit the file.
     head = json.dumps(document, indent=1)[:-2]
     body = ",\n".join("  " + json.dumps(row) for row in rows)
@@ -120,6 +135,26 @@ def to_json(hints: Hints) -> str:
 
 def from_json(text: str | bytes) -> Hints:
     """Read hints from text; see `Hints.from_json`."""
+    frames, image_size, look = film_from_json(text)
+    later = [number for number in frames if number]
+    if later:
+        raise HintError(
+            f"The hint file is a film's: it has hints on frame {later[0]}. Give it with that film, "
+            "or take the hints of other frames out of it."
+        )
+    return Hints(frames.get(0, ()), image_size=image_size, look=look)
+
+
+def film_from_json(
+    text: str | bytes,
+) -> tuple[dict[int, Hints], tuple[int, int] | None, Look]:
+    """Read a film's hints from text: of each frame its own, their size, the look.
+
+    Raises
+    ------
+    HintError
+        If it is no hint file.
+    """
     try:
         document = json.loads(text)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
@@ -137,10 +172,11 @@ def from_json(text: str | bytes) -> Hints:
         raise HintError('The hint file lacks a list of hints under "hints".')
     image_size = _image_size(document.get("image"))
     look = Look.of_row(document.get("look", {}))
-    hints: list[AnyHint] = []
+    frames: dict[int, list[AnyHint]] = {}
     shapes = pixels = 0
     for i, row in enumerate(rows):
         try:
+            frame = _frame(row)
             pixels += _claimed(row)
             if pixels > MAX_MASK_PIXELS:  # before one is made, however little lies inside
                 raise HintError("with it there are more strokes and regions than are read.")
@@ -149,12 +185,21 @@ def from_json(text: str | bytes) -> Hints:
                 shapes += 1
                 if shapes > MAX_SHAPES:
                     raise HintError("with it there are more strokes and regions than are read.")
-            hints.append(hint)
+            frames.setdefault(frame, []).append(hint)
         except HintError as error:
             raise HintError(f"Hint {i} of the hint file: {error}") from None
         except (MemoryError, OverflowError):
             raise HintError(f"Hint {i} of the hint file is too large.") from None
-    return Hints(hints, image_size=image_size, look=look)
+    made = {n: Hints(hints, image_size=image_size) for n, hints in sorted(frames.items())}
+    return made, image_size, look
+
+
+def _frame(row: Any) -> int:
+    """The frame of a film that a row is of; a photo has the first alone."""
+    frame = whole(row.get("frame", 0), "frame") if isinstance(row, dict) else 0
+    if not 0 <= frame < 1 << 31:
+        raise HintError(f'"frame" is a number from 0, not {frame}.')
+    return frame
 
 
 def _claimed(row: Any) -> int:
