@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": ("hscaunet.evaluate", "measure networks on photos"),
     "export": ("export.onnx", "write a network as ONNX"),
     "engine": ("export.trt", "compile a TensorRT engine"),
+    "triton": ("export.triton.__main__", "write a model repository for Triton"),
     "parity": ("export.parity", "compare two forms of a network"),
     "calibrate": ("calibration.__main__", "quantize a network to INT8"),
 }

@@ -1,0 +1,1 @@
+"""A model repository for NVIDIA Triton: ``python -m export.triton [MODEL ...] -o REPOSITORY``."""
