@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TextIO
 
 from .errors import ColorizationError, HintError, ImageError
@@ -199,6 +199,15 @@ def _real(path: Path) -> Path:
         return path.absolute()
 
 
+def hint_names(place: PurePath) -> Iterator[str]:
+    """What a photo's hint file may be called, the likeliest first: at its place in the tree, then
+    at the top."""
+    for stem in (place, PurePath(place.name)):
+        for name in (stem.with_suffix(""), stem):
+            for suffix in HINT_SUFFIXES:
+                yield name.as_posix() + suffix
+
+
 class _HintFiles:
     """The hint files of a folder, each used for a photo or named."""
 
@@ -214,15 +223,12 @@ class _HintFiles:
                     self._any_case.setdefault(name.lower(), path)
 
     def of(self, place: Path) -> Path | None:
-        """The file for a photo: at its place in the tree first, else at the top."""
-        for stem in (place, Path(place.name)):
-            for name in (stem.with_suffix(""), stem):
-                for suffix in HINT_SUFFIXES:
-                    wanted = name.as_posix() + suffix
-                    path = self._files.get(wanted) or self._any_case.get(wanted.lower())
-                    if path is not None:
-                        self._used[path] = self._used.get(path, 0) + 1
-                        return path
+        """The file for a photo."""
+        for wanted in hint_names(place):
+            path = self._files.get(wanted) or self._any_case.get(wanted.lower())
+            if path is not None:
+                self._used[path] = self._used.get(path, 0) + 1
+                return path
         return None
 
     def notes(self) -> list[str]:

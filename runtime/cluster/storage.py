@@ -1,0 +1,91 @@
+"""Folders on disks and in object stores, by fsspec: what is in them, reading and writing."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import ArgumentError, MissingDependencyError, first_line
+from ..safe_files import write_atomically
+
+
+class Storage:
+    """A folder of any file system that fsspec knows: a path, ``s3://bucket/folder``, ...
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such kind of file system here.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import fsspec
+        except ImportError:
+            raise MissingDependencyError(
+                'Folders of millions need Ray; install it: pip install "hscaunet[ray]".'
+            ) from None
+        self.url = url
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError, OSError) as error:
+            raise ArgumentError(f"{url} cannot be opened: {first_line(error)}.") from None
+        self._root = str(root).rstrip("/")
+        kinds = self._fs.protocol
+        self._local = "file" in ((kinds,) if isinstance(kinds, str) else kinds)
+
+    def names(self) -> list[str]:
+        """Of all files below, with / between folders, in order; hidden ones are left out.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such folder.
+        """
+        try:
+            if not self._fs.isdir(self._root):
+                raise ArgumentError(f"There is no folder {self.url}.")
+            found = self._fs.find(self._root)
+        except OSError as error:
+            raise ArgumentError(f"{self.url} cannot be read: {first_line(error)}.") from None
+        cut = len(self._root) + 1
+        names = (path[cut:] for path in found)
+        return sorted(n for n in names if not any(p.startswith(".") for p in n.split("/")))
+
+    def written(self) -> set[str]:
+        """Names of the files below; none if there is no such folder yet."""
+        return set(self.names()) if self._fs.isdir(self._root) else set()
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A file of at most `limit` bytes; `OSError` if it cannot be read, `ValueError` if it is
+        longer."""
+        with self._fs.open(f"{self._root}/{name}", "rb") as file:
+            data: bytes = file.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"it is larger than {limit >> 20} MiB")
+        return data
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._fs.exists(f"{self._root}/{name}"))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all."""
+        path = f"{self._root}/{name}"
+        self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if self._local:
+            write_atomically(path, data)
+        else:
+            self._fs.pipe_file(path, data)  # an object store shows an object once it is whole
+
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there."""
+        if self.exists(name):
+            self._fs.rm_file(f"{self._root}/{name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Storage, (self.url,)
