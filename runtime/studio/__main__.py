@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -33,8 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--host", default=_ADDRESS, help=f"address to listen at (default {_ADDRESS}, this machine)")
     add("--port", type=int, default=None, help=f"default {_PORT}, or another if that is taken")
     add("--no-browser", action="store_true", help="only print the page's address")
-    add("--token", metavar="SECRET", help="what clients must show; 'new' makes one. Another "
-        "address than this machine's own needs one")  # fmt: skip
+    add("--token", metavar="SECRET", default=os.environ.get("HSCAUNET_TOKEN"),
+        help="what clients must show; 'new' makes one. Another address than this machine's own "
+        "needs one. Default: the environment's HSCAUNET_TOKEN, if it is set")  # fmt: skip
     add("--model", help="bundled name or model file (default: the bundled model)")
     add("--backend", default="auto", help="auto (default), onnxruntime, openvino or tensorrt")
     add("--device", default="auto", help="auto (default), cpu or cuda")
