@@ -6,8 +6,9 @@ import sys
 from importlib import import_module
 
 VERBS = {
-    "colorize": ("runtime.__main__", "colorize photos from hints"),
+    "colorize": ("runtime.__main__", "colorize photos or a film from hints"),
     "studio": ("runtime.studio.__main__", "open a page where photos are colorized by clicks"),
+    "cluster": ("runtime.cluster.__main__", "colorize folders of millions with Ray"),
     "train": ("hscaunet.train", "train a network"),
     "segment": ("hscaunet.segment", "find the things in training photos"),
     "evaluate": ("hscaunet.evaluate", "measure networks on photos"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,12 +130,14 @@ def colorize(todo: Todo, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Actors that die are started again, and what they had not finished is done by others; a result
     that they had written is left as it is.
     """
+    warnings.filterwarnings("ignore", module="ray")
     ray = _ray()
     mine = not ray.is_initialized()
     if mine:
         logging.getLogger("ray").setLevel(logging.ERROR)
         where = {"address": args.address} if args.address else {"include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+        with _quiet():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -145,7 +149,7 @@ def colorize(todo: Todo, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         actors = args.actors or max(1, int(whole))
         model = {"model": args.model, "backend": args.backend, "device": args.device,
                  "size": args.size, "threads": args.threads}  # fmt: skip
-        blocks = max(1, -(-len(todo.rows) // args.batch))
+        blocks = min(len(todo.rows), max(actors, -(-len(todo.rows) // args.batch)))
         rows = ray.data.from_items(todo.rows, override_num_blocks=blocks).map_batches(
             Worker,
             fn_constructor_kwargs={
@@ -177,6 +181,19 @@ def _ray() -> Any:
             'Folders of millions need Ray; install it: pip install "hscaunet[ray]".'
         ) from None
     return ray
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Ray's own code says to standard error while it starts; faults are raised."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _absolute(url: str | None) -> str | None:
