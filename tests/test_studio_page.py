@@ -488,3 +488,42 @@ def test_ways_to_begin(page):
     page.keyboard.press("Control+z")
     settled(page)
     assert page.locator(".marker").count() == 0
+
+
+def test_a_film_is_a_strip_of_frames_whose_hints_are_one_file(browser, lite, tmp_path):
+    films = pytest.importorskip("films")
+    from runtime import FilmHints
+    from runtime.studio import make_app
+    from runtime.studio.__main__ import offers_of
+
+    scene = films.Scene()
+    films.write(tmp_path / "old.mp4", [scene.grey(t) for t in range(60)])
+    (tmp_path / "frames").mkdir()
+    files, frames = offers_of([str(tmp_path / "old.mp4")], tmp_path / "frames")
+    assert list(frames.values()) == [("old.mp4", 0), ("old.mp4", 25), ("old.mp4", 50)]
+    with serving(make_app(lite, files=files, frames=frames)) as port:
+        page = browser.new_context(accept_downloads=True).new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(f"http://127.0.0.1:{port}/")
+        for number, place in ((0, (0.3, 0.4)), (2, (0.7, 0.5))):
+            page.click(f".strip button >> nth={number}")
+            until(
+                page,
+                "document.querySelectorAll('.strip button')"
+                f"[{number}].getAttribute('aria-current') === 'true'",
+            )
+            settled(page)
+            page.mouse.click(*at(page, *place))
+            page.wait_for_selector(".picker")
+            page.fill(".hex", "#b04030")
+            page.click(".picker >> text=Done")
+            settled(page)
+        page.click("summary[aria-label=More]")
+        name, data = saved(page, lambda: page.click("text=Save the film's hints"))
+        assert "python -m runtime old.mp4" in page.inner_text(".toast")
+        page.context.close()
+    assert name == "old.hints.json"
+    hints = FilmHints.from_json(data)
+    assert list(hints) == [0, 50]
+    assert hints.image_size == (192, 144)
+    assert abs(hints[50][0].x - 134) <= 1

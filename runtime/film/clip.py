@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -173,8 +173,11 @@ class Clip:
         if broken:
             self.notes.append(f"{broken} damaged pieces of it cannot be decoded and are left out.")
 
-    def read(self, first: int = 0) -> Iterator[Still]:
-        """Frames from a number on, upright, each later than the one before."""
+    def read(
+        self, first: int = 0, wanted: Callable[[int], bool] = lambda number: True
+    ) -> Iterator[Still]:
+        """Frames from a number on, upright, each later than the one before; those alone whose
+        number is wanted."""
         last = -1
         # One that lacks its time comes one frame after the last one.
         step = max(1, round(1 / (self.rate * self.time_base)))
@@ -183,7 +186,7 @@ class Clip:
             if number and pts <= last:
                 pts = last + 1
             last = pts
-            if number >= first:
+            if number >= first and wanted(number):
                 yield Still(number, pts, self._pixels(frame))
 
     def _pixels(self, frame: Any) -> NDArray[Any]:

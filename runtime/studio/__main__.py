@@ -1,4 +1,4 @@
-"""``python -m runtime.studio [PHOTO|FOLDER]``: a page where a click gives a thing its colour."""
+"""``python -m runtime.studio [PHOTO|FOLDER|FILM]``: a page where a click colours a thing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
         "server is an HTTP interface for applications (docs/studio.md).",
     )
     add = parser.add_argument
-    add("photos", nargs="*", metavar="PHOTO|FOLDER", help="what the page offers when it opens")
+    add("photos", nargs="*", metavar="PHOTO|FOLDER|FILM",
+        help="what the page offers when it opens; of a film frames to put hints on")  # fmt: skip
     add("--host", default=_ADDRESS, help=f"address to listen at (default {_ADDRESS}, this machine)")
     add("--port", type=int, default=None, help=f"default {_PORT}, or another if that is taken")
     add("--no-browser", action="store_true", help="only print the page's address")
@@ -75,14 +77,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Open the model, listen, and show the page."""
+
+    with tempfile.TemporaryDirectory(prefix="hscaunet-studio-") as folder:
+        files, frames = offers_of(args.photos, Path(folder))
+        return _serve(args, files, frames)
+
+
+def _serve(args: argparse.Namespace, files: list[Path], frames: dict[Path, tuple[str, int]]) -> int:
     import uvicorn
 
     from ..colorizer import Colorizer
-    from .app import make_app  # which says what is not installed
+    from .app import make_app
     from .guard import LOOPBACK
     from .store import Limits
 
-    files = photos_of(args.photos)
     own = args.host in LOOPBACK
     token = secrets.token_urlsafe(24) if args.token == "new" else args.token
     if not own and token is None:
@@ -98,6 +106,7 @@ def serve(args: argparse.Namespace) -> int:
         colorizer,
         limits=limits,
         files=files,
+        frames=frames,
         hosts=LOOPBACK if own else None,
         token=token,
     )
@@ -120,6 +129,33 @@ def serve(args: argparse.Namespace) -> int:
     )
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def offers_of(
+    sources: Sequence[str], folder: Path
+) -> tuple[list[Path], dict[Path, tuple[str, int]]]:
+    """Photos that the page offers, those of films written into `folder`; of these, film and frame.
+
+    Raises
+    ------
+    ImageError
+        If there is none at a place that is named, or a film cannot be read.
+    """
+    from ..film.names import is_film
+    from .films import key_frames
+
+    files: list[Path] = []
+    frames: dict[Path, tuple[str, int]] = {}
+    for number, source in enumerate(sources):
+        if not (is_film(source) and Path(source).is_file()):
+            files += photos_of([source])
+            continue
+        inside = folder / str(number)
+        inside.mkdir()
+        for path, frame in key_frames(Path(source), inside).items():
+            files.append(path)
+            frames[path] = Path(source).name, frame
+    return files, frames
 
 
 def photos_of(sources: Sequence[str]) -> list[Path]:

@@ -67,6 +67,7 @@ def make_app(
     *,
     limits: Limits | None = None,
     files: Sequence[Path] = (),
+    frames: Mapping[Path, tuple[str, int]] | None = None,
     hosts: Iterable[str] | None = ("127.0.0.1", "localhost", "::1"),
     token: str | None = None,
 ) -> Any:
@@ -79,6 +80,8 @@ def make_app(
     limits : Limits, optional
     files : sequence of Path
         Photos on this machine that the page offers, by their number; no other file is ever opened.
+    frames : mapping of Path to (str, int), optional
+        Of `files` that are frames of a film: the film's name, and the frame's number.
     hosts : iterable of str, optional
         See `guard.Guard`.
     token : str, optional
@@ -89,7 +92,7 @@ def make_app(
     ASGI application
     """
     limits = limits or Limits()
-    studio = _Studio(colorizer, limits, files)
+    studio = _Studio(colorizer, limits, files, frames or {})
     app = Starlette(
         routes=studio.routes(),
         lifespan=studio.lifespan,
@@ -158,8 +161,15 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 class _Studio:
     """The handlers, and what they share."""
 
-    def __init__(self, colorizer: Colorizer, limits: Limits, files: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        colorizer: Colorizer,
+        limits: Limits,
+        files: Sequence[Path],
+        frames: Mapping[Path, tuple[str, int]],
+    ) -> None:
         self.colorizer, self.limits, self.files = colorizer, limits, list(files)
+        self.frames = frames
         self.store = Store(colorizer, limits)
         self.metrics = Metrics(self.store)
         self._static = _read_static()
@@ -247,6 +257,7 @@ class _Studio:
                 "pixels": self.limits.pixels,
                 "file_bytes": self.limits.file_bytes,
                 "files": [path.name for path in self.files],
+                "frames": [self.frames.get(path) for path in self.files],
                 "formats": {kind: ENDINGS[kind] for kind in _MIME},
             }
         )

@@ -72,7 +72,7 @@ export function App() {
 
 function Tools({ page }) {
   const { photo, about, saving, tool, setTool, modes, mode, save, saveHints, step } = page;
-  const { adjusting, places, whereNext, propose, loadHints, clear } = page;
+  const { adjusting, places, whereNext, propose, loadHints, clear, saveFilmHints } = page;
   const loadReference = (file) => {
     page.setReference(file);
     if (page.one?.color) page.eyedrop();
@@ -80,7 +80,7 @@ function Tools({ page }) {
   };
   return html`<${Toolbar}
     ...${{ photo, about, saving, tool, setTool, modes, mode, save, saveHints, step }}
-    ...${{ adjusting, places, whereNext, propose, loadHints, loadReference, clear }}
+    ...${{ adjusting, places, whereNext, propose, loadHints, loadReference, clear, saveFilmHints }}
     history=${page.live.history} count=${page.hints.length} open=${page.choose}
     help=${() => page.setHelp(true)} adjust=${() => page.setAdjusting((on) => !on)} />`;
 }

@@ -1,10 +1,11 @@
 // What a person asks the network for: places, ways to begin, pictures to keep.
 
-import { ofFile, toFile } from "./history.js";
+import { filmFile, ofFile, toFile } from "./history.js";
+import { keptHints } from "./keep.js";
 import { download } from "./save.js";
 import { counted } from "./words.js";
 
-/** { whereNext, propose, take, save, saveHints }; needs `refresh` and `change` of the page. */
+/** { whereNext, propose, take, save, saveHints, saveFilmHints }; needs `refresh` and `change` of the page. */
 export function asking(page) {
   const { live, photo, fail, tell } = page;
 
@@ -65,5 +66,20 @@ export function asking(page) {
     const name = `${photo.name.replace(/\.[^.]*$/, "")}.hints.json`;
     download(new Blob([text], { type: "application/json" }), name);
   };
-  return { whereNext, propose, take, save, saveHints };
+  /** All hints of the film that the photo is a frame of, as one file. */
+  const saveFilmHints = async () => {
+    const { film } = photo.source;
+    const rows = [];
+    for (const file of page.files.filter((one) => one.film === film)) {
+      const past = file.past || (await keptHints(file.key));
+      const hints = past ? past.states[past.index].hints : [];
+      rows.push(...hints.map(({ id, ...row }) => ({ frame: file.frame, ...row })));
+    }
+    const { look } = live.history;
+    download(new Blob([filmFile(rows, look, photo)], { type: "application/json" }),
+      `${film.replace(/\.[^.]*$/, "")}.hints.json`);
+    tell(`${counted(rows.length, "hint", "hints")}. Colorize the film by: `
+      + `python -m runtime ${film} --hints ${film.replace(/\.[^.]*$/, "")}.hints.json -o OUT.mp4`);
+  };
+  return { whereNext, propose, take, save, saveHints, saveFilmHints };
 }

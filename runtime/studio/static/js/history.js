@@ -89,6 +89,11 @@ export function toFile({ hints, look }, { width, height }) {
   });
 }
 
+/** Text of a film's hint file: rows with their frames. */
+export const filmFile = (rows, look, { width, height }) => JSON.stringify({
+  format: "hscaunet-hints", version: 4, image: { width, height }, look, hints: rows,
+});
+
 /** State of a hint file as the server gives it. */
 export const ofFile = (file) => ({
   hints: file.hints.map((row) => ({ ...row, id: newId() })),

@@ -115,8 +115,10 @@ export function useStrip(page) {
       } catch (error) {
         page.fail(error);
       }
-      const offered = found.files.map((name, number) => (
-        { key: keyOfFile(number, name), name, number }));
+      const offered = found.files.map((name, number) => {
+        const [film, frame] = found.frames[number] || [];
+        return { key: keyOfFile(number, name), name, number, film, frame };
+      });
       const { photos, current } = await keptStrip();
       const all = [...photos, ...offered];
       // A person may have opened something already.

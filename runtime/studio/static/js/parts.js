@@ -85,6 +85,8 @@ function More(props) {
       <button role="menuitem" onClick=${done(() => props.save("png", "layer"))}>Save the colours alone (PNG, 16 bits)</button>
       <hr />
       <button role="menuitem" onClick=${done(props.saveHints)} disabled=${!count}>Save the hints</button>
+      ${photo.source.film && html`<button role="menuitem" onClick=${done(props.saveFilmHints)}>
+        Save the film's hints</button>`}
       <button role="menuitem" onClick=${() => hintInput.current.click()}>Load hints …</button>
       <button role="menuitem" onClick=${() => referenceInput.current.click()}>Colours from another photo …</button>
       <hr />
@@ -129,7 +131,8 @@ export function Strip({ files, current, onOpen }) {
       const on = current && file.key === current.key;
       return html`<button key=${file.key} class=${on ? "on" : ""} aria-current=${on ? "true" : undefined}
         title=${file.name} aria-label=${file.name} onClick=${() => onOpen(file)}>
-        <${Thumbnail} file=${file} /></button>`;
+        <${Thumbnail} file=${file} />${file.film && html`<span class="frame">${file.frame}</span>`}
+      </button>`;
     })}
   </nav>`;
 }
