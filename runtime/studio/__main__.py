@@ -112,7 +112,8 @@ def _serve(args: argparse.Namespace, files: list[Path], frames: dict[Path, tuple
     )
     listener = listen(args.host, args.port)
     port = listener.getsockname()[1]
-    shown = f"[{args.host}]" if ":" in args.host else args.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)  # one to type
+    shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
     print(f"The studio is at {address}\nCtrl-C ends it.", flush=True)
     if not args.no_browser:
