@@ -287,9 +287,13 @@ def _limits(args: argparse.Namespace, size: tuple[int, int], most: int) -> list[
 
 
 def _many(args: argparse.Namespace) -> int:
-    from .errors import HintError, ImageError
+    from .errors import ArgumentError, HintError, ImageError
+    from .film.names import is_film
     from .folders import plan, run_jobs
 
+    films = [source for source in args.photos if is_film(source) and not Path(source).is_dir()]
+    if films:
+        raise ArgumentError(f"{films[0]} is a film; colorize it by itself, with -o OUT.")
     hints_dir = None if args.hints_dir is None else Path(args.hints_dir)
     if hints_dir is not None and not hints_dir.is_dir():
         raise HintError(f"There is no folder {hints_dir} of hint files.")

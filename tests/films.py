@@ -68,6 +68,7 @@ def write(
     source="rgb24",
     aspect=None,
     rotate=0,
+    mirrored=False,
     tags=None,
 ):
     """A film of RGB or grey frames; `pts` in milliseconds, `tags` of the codec context."""
@@ -82,7 +83,7 @@ def write(
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         if rotate:
-            stream.set_display_rotation(rotate)
+            stream.set_display_rotation(rotate, hflip=mirrored)
         audio = out.add_stream("aac", rate=16000, layout="mono") if sound else None
         for i, pixels in enumerate(frames):
             if pixels.ndim == 2:

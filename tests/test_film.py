@@ -120,6 +120,29 @@ def test_a_hint_travels_backwards_from_its_frame(lite, short):
         assert not is_red_and_blue(plain[t], t), t
 
 
+def test_backwards_a_hint_ends_where_an_earlier_one_lies(lite, short):
+    recolored = [Hint(hint.x, hint.y, films.BLUE, 5) for hint in clicks(20)[:1]]
+    film = Film(short, {10: clicks(10)[:1], 20: recolored})
+    for still, _ in film.colorized(lite):
+        if still.number in (2, 9, 12, 19):
+            assert colors(still.pixels, still.number)[0][0] > 12, still.number
+
+
+def test_a_point_on_an_area_does_not_take_its_place(lite, short):
+    area = Region(films.BLUE, around(96, 72, 60), only_inside=True)
+    film = Film(short, {0: area, 5: Hint(96, 72, "red", 3)})
+    *_, (last, _) = film.colorized(lite)
+    assert ab_of(last.pixels)[30:110, 40:80, 1].mean() < -8
+
+
+def test_a_hint_in_the_corner_of_what_does_not_move_stays(lite, tmp_path):
+    films.write(tmp_path / "a:1.mp4", [grey(0)] * 6, sound=False)
+    hints = {0: [Hint(0, 0, "red"), Hint(191, 143, "red")], 99: Hint(4, 4, "red")}
+    report = Film(tmp_path / "a:1.mp4", hints).colorize(lite, tmp_path / "b.mp4")
+    assert report.lost == []
+    assert report.notes == ["It has 6 frames; hints on frame 99 are past its end."]
+
+
 def test_new_hints_of_a_key_frame_are_there_at_once_and_take_the_place_of_old_ones(lite, short):
     red_then_blue = [Hint(hint.x, hint.y, films.BLUE, 5) for hint in clicks(20)[:1]]
     film = Film(short, {0: clicks(), 20: red_then_blue})
@@ -215,6 +238,14 @@ def test_killed_and_resumed_it_gives_the_same_file(short, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "h.json", "whole.mp4"]
 
 
+def test_a_folder_that_is_not_ours_is_left_alone(lite, short, tmp_path):
+    (tmp_path / "b.mp4.part").mkdir()
+    (tmp_path / "b.mp4.part" / "precious.txt").write_text("mine")
+    with pytest.raises(ImageError, match=r"precious\.txt, which is not of an earlier run"):
+        Film(short).colorize(lite, tmp_path / "b.mp4")
+    assert (tmp_path / "b.mp4.part" / "precious.txt").read_text() == "mine"
+
+
 def test_other_hints_begin_anew(lite, short, tmp_path, monkeypatch):
     monkeypatch.setattr(film_module, "_PIECE", 10)
 
@@ -231,7 +262,8 @@ def test_other_hints_begin_anew(lite, short, tmp_path, monkeypatch):
     # A damaged piece is made again.
     with pytest.raises(KeyboardInterrupt):
         Film(short).colorize(lite, tmp_path / "c.mp4", progress=stop)
-    (tmp_path / "c.mp4.part" / "000001.npz").write_bytes(b"PK")
+    piece = tmp_path / "c.mp4.part" / "000001.npz"
+    piece.write_bytes(piece.read_bytes()[:-400])
     seen.clear()
     Film(short).colorize(lite, tmp_path / "c.mp4", progress=lambda n, of: seen.append(n))
     assert seen[0] == 11
@@ -394,6 +426,63 @@ def test_subtitles_chapters_and_titles_are_copied_and_what_cannot_be_is_named(
     assert any("subtitle" in note and "left out" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".M2TS"])
+def test_every_ending_can_be_played(lite, short, tmp_path, ending):
+    report = Film(short).colorize(
+        Colorizer(backend="onnxruntime", size=64), tmp_path / f"b{ending}"
+    )
+    frames, times = films.read(tmp_path / f"b{ending}")
+    assert len(frames) == report.frames == 40
+    assert (np.diff(times) > 0).all()
+    assert report.notes == [] or ending == ".webm"
+    if ending == ".webm":
+        assert report.notes == ["Its audio (aac) is left out."]
+
+
+def test_a_mirrored_film_is_upright(lite, tmp_path):
+    frames = [grey(t) for t in range(2)]
+    films.write(tmp_path / "a.mp4", frames, rotate=180, mirrored=True, sound=False)
+    with Clip(tmp_path / "a.mp4") as clip:
+        seen = next(clip.read()).pixels[..., 1].astype(int)
+    views = {"hflip": frames[0][:, ::-1], "vflip": frames[0][::-1], "turned": frames[0][::-1, ::-1]}
+    fits = {name: np.abs(seen - view).mean() for name, view in views.items()}
+    assert min(fits, key=fits.get) in ("hflip", "vflip")
+    if FFMPEG:
+        command = [FFMPEG, "-v", "error", "-i", tmp_path / "a.mp4", "-frames:v", "1"]
+        command += ["-f", "rawvideo", "-pix_fmt", "gray", "-"]
+        raw = subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout
+        theirs = np.frombuffer(raw, np.uint8).reshape(144, 192).astype(int)
+        assert np.abs(seen - theirs).mean() < 6
+
+
+@pytest.mark.skipif(not FFMPEG, reason="there is no ffmpeg")
+def test_a_cover_goes_along_and_is_not_the_film(lite, short, tmp_path):
+    from runtime import write_image
+
+    write_image(tmp_path / "c.jpg", films.colorful(40, 40))
+    command = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-i",
+        short,
+        "-i",
+        tmp_path / "c.jpg",
+        "-map",
+        "0",
+        "-map",
+        "1",
+    ]
+    command += ["-c", "copy", "-disposition:v:1", "attached_pic", tmp_path / "a.mp4"]
+    subprocess.run(list(map(str, command)), check=True)
+    report = Film(tmp_path / "a.mp4").colorize(lite, tmp_path / "b.mp4")
+    assert report.notes == []
+    with av.open(str(tmp_path / "b.mp4")) as found:
+        assert len(found.streams.video) == 2
+        cover = next(found.decode(found.streams.video[1]))
+    assert (cover.width, cover.height) == (40, 40)
+
+
 # What goes wrong
 
 
@@ -439,6 +528,8 @@ def test_a_film_that_ends_early_is_colorized_as_far_as_it_goes(lite, tmp_path):
         ({"quality": 0}, ArgumentError, "quality"),
         ({"steady": 1.0}, ArgumentError, "steady"),
         ({"output": "b.txt"}, ArgumentError, "ending of a film"),
+        ({"codec": "prores"}, ArgumentError, "cannot hold this film in prores"),
+        ({"codec": "ffv1", "output": "b.mkv", "quality": 9}, ArgumentError, "one quality"),
         ({"output": "nowhere/b.mp4"}, ImageError, "does not exist"),
         ({"output": "short.mp4"}, ImageError, "written over itself"),
     ],
@@ -491,6 +582,8 @@ def test_the_command_line(short, tmp_path, capsys):
     assert "--layer, --report go with photos, not with a film" in capsys.readouterr().err
     assert main(["photo.png", "-o", "out.png", "--codec", "h264"]) == 1
     assert "--codec goes with films" in capsys.readouterr().err
+    assert main([str(short), "--out-dir", str(tmp_path)]) == 1
+    assert "colorize it by itself" in capsys.readouterr().err
 
 
 def test_without_pyav_the_sentence_says_what_to_install(short, monkeypatch):

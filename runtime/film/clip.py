@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,7 +73,8 @@ class Clip:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path, self.notes = str(path), []
+        # Absolute: FFmpeg takes what stands before a colon for a protocol.
+        self.path, self.notes = os.path.abspath(path), []
         self._av = av()
         if not os.path.isfile(path):
             raise ImageError(f"There is no film {path}.")
@@ -95,12 +98,12 @@ class Clip:
         first = next(self._decoded(), None)
         if first is None:
             raise ImageError(f"{self.path} holds no frame that can be decoded.")
-        self.turns = round(first.rotation / 90) % 4  # counter-clockwise
-        self.width, self.height = first.width, first.height
+        self._upright = _upright(first)
+        self.height, self.width = self._upright(np.empty((first.height, first.width, 1))).shape[:2]
+        turned = self.width != first.width
         aspect = stream.sample_aspect_ratio or Fraction(1)
         self.aspect = aspect if aspect > 0 else Fraction(1)
-        if self.turns % 2:
-            self.width, self.height = self.height, self.width
+        if turned:
             self.aspect = 1 / self.aspect
         if self.width * self.height > MAX_PIXELS:
             raise ImageError(f"{self.path} has frames of {self.width}x{self.height}: too large.")
@@ -114,6 +117,8 @@ class Clip:
             )
         self._look_closer(first, bits)
         self.time_base: Fraction = stream.time_base
+        # Streams cut out of a broadcast begin at any time; films begin at 0.
+        self.start = max(Fraction(0), Fraction(self.container.start_time or 0, 1_000_000))
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.frames = stream.frames or self._guessed()
         self.rewind()
@@ -135,6 +140,18 @@ class Clip:
             seconds = float(self.stream.duration * self.stream.time_base)
         elif self.container.duration:
             seconds = self.container.duration / 1e6
+        return round(seconds * float(self.rate))
+
+    def _said(self) -> int:
+        """Frames by what the file says of this stream alone; 0 if it says nothing."""
+        if self.stream.frames:
+            return int(self.stream.frames)
+        seconds = float((self.stream.duration or 0) * self.time_base)
+        told = re.fullmatch(
+            r"(\d+):(\d+):(\d+(?:\.\d+)?)", self.stream.metadata.get("DURATION", "")
+        )
+        if told and not seconds:  # Matroska's
+            seconds = 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3]) - float(self.start)
         return round(seconds * float(self.rate))
 
     def rewind(self) -> None:
@@ -167,9 +184,13 @@ class Clip:
             if packet is None:
                 break
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    broken += bool(frame.is_corrupt)
+                    yield frame
             except self._av.FFmpegError:
                 broken += 1
+        with contextlib.suppress(self._av.FFmpegError, EOFError):
+            yield from self.stream.codec_context.decode(None)  # held back, if reading broke off
         if broken:
             self.notes.append(f"{broken} damaged pieces of it cannot be decoded and are left out.")
 
@@ -178,16 +199,24 @@ class Clip:
     ) -> Iterator[Still]:
         """Frames from a number on, upright, each later than the one before; those alone whose
         number is wanted."""
-        last = -1
+        last, offset = -1, -round(self.start / self.time_base)
+        number = -1
         # One that lacks its time comes one frame after the last one.
         step = max(1, round(1 / (self.rate * self.time_base)))
         for number, frame in enumerate(self._decoded()):
-            pts = frame.pts if frame.pts is not None else last + step if number else 0
+            pts = last + step if frame.pts is None else frame.pts + offset
             if number and pts <= last:
-                pts = last + 1
+                if last - pts > 4 * step:
+                    self.notes.append(f"Its times jump back at frame {number}; it is joined there.")
+                offset += last + step - pts
+                pts = last + step
             last = pts
             if number >= first and wanted(number):
                 yield Still(number, pts, self._pixels(frame))
+        done = number + 1
+        said = self._said()
+        if done < 0.98 * said - 2:
+            self.notes.append(f"By what it says it has {said} frames; {done} can be decoded.")
 
     def _pixels(self, frame: Any) -> NDArray[Any]:
         """RGB of a frame: its matrix and range are its own, or those that its height suggests."""
@@ -203,13 +232,28 @@ class Clip:
             dst_color_range=_FULL,
             interpolation="BICUBIC",
         )
-        pixels = np.rot90(made.to_ndarray(), self.turns)
+        pixels = self._upright(made.to_ndarray())
         if pixels.shape[:2] != (self.height, self.width):
             raise ImageError(
                 f"{self.path} changes its size on the way, to {pixels.shape[1]}x{pixels.shape[0]}; "
                 "cut it there first."
             )
         return np.ascontiguousarray(pixels)
+
+
+def _upright(frame: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """How a stored frame becomes upright: turned and mirrored as its display matrix says."""
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is not None:
+        a, b, _, c, d = np.frombuffer(bytes(found), np.int32)[:5].astype(float)
+        if a * d - b * c < 0:  # mirrored; FFmpeg's own cases
+            if turns % 2 and c > 0:
+                return lambda pixels: pixels.transpose(1, 0, 2)
+            if turns % 2:
+                return lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2)
+            return lambda pixels: pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return lambda pixels: np.rot90(pixels, turns)
 
 
 def usual_matrix(height: int) -> int:

@@ -29,6 +29,7 @@ _OF_PHOTOS = {
     "levels": "--levels",
     "even_paper": "--even-paper",
     "page": "--page",
+    "max_pixels": "--max-pixels",
     "tolerant": "--tolerant",
     "in_place": "--in-place",
     "no_metadata": "--no-metadata",
@@ -53,7 +54,15 @@ def run(args: argparse.Namespace, engine: Callable[[], Colorizer]) -> int:
         raise ArgumentError("A film cannot be written to standard output; name a file by -o.")
     if args.hints == "-":
         raise ArgumentError("The hints of a film are read from a file; name it by --hints.")
-    film = Film(source, args.hints)
+    given_hints = FilmHints.load(args.hints) if args.hints else None
+    film = Film(source, given_hints)
+    size = film.width, film.height
+    if given_hints is not None and given_hints.image_size not in (None, size):
+        wide, high = given_hints.image_size
+        print(
+            f"note: the hints are for {wide}x{high} pixels and are scaled to {size[0]}x{size[1]}.",
+            file=sys.stderr,
+        )
     film.hints = _hints(args, film)
     colorizer = engine()
     bar = Bar(max(2, film.frames), sys.stderr)

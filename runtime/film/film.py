@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +18,13 @@ from ..fullsize.finish import Finish
 from ..fullsize.picture import Picture
 from ..hints import Hints
 from ..layout import network_size
-from ..safe_files import check_target, write_atomically
+from ..safe_files import check_target
 from .clip import Clip, Still
-from .encode import Coding, Piece, join
+from .container import choose, join
+from .encode import Coding, Piece
 from .hints import FilmHints
 from .motion import Motion
+from .parts import Parts
 from .travel import REACH, Backwards, Scale, Track, advance, near
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Film:
         with Clip(self.path) as clip:
             for still in clip.read():
                 yield work.frame(still), work.report
-            work.report.notes = clip.notes
+            work.report.notes = [*clip.notes, *self._unreached(work.report.frames)]
 
     def colorize(
         self,
@@ -189,21 +189,28 @@ class Film:
         if quality is not None and not 1 <= quality <= 100:
             raise ArgumentError(f"quality must be 1 to 100, not {quality!r:.60}.")
         target = Path(output)
-        check_target(target, ImageError, inputs=[self.path])
+        check_target(target, ImageError)
+        if target.exists() and os.path.samefile(target, self.path):
+            raise ImageError(f"{self.path} would be written over itself; name another file.")
         with Clip(self.path) as clip:
-            coding = Coding.of(clip, target, codec, quality)
-            parts = _Parts(target, self._job(colorizer, coding, steady))
+            plan = choose(clip, target, codec, quality)
+            parts = Parts(target, self._job(colorizer, plan.coding, steady))
             work = _Work(self, colorizer, steady)
             parts.restore(work)
             work.report.notes = clip.notes
-            self._run(clip, coding, work, parts, progress)
+            self._run(clip, plan.coding, work, parts, progress)
             if not work.report.frames:
                 raise ImageError(f"{self.path} holds no frame that can be decoded.")
-            work.report.notes += join(clip, coding, parts.paths, target)
+            join(clip, plan, parts.paths, parts.folder, target)
+            work.report.notes += [*plan.notes, *self._unreached(work.report.frames)]
         parts.remove()
         return work.report
 
-    def _run(self, clip: Clip, coding: Coding, work: _Work, parts: _Parts, progress: Any) -> None:
+    def _unreached(self, frames: int) -> list[str]:
+        late = ", ".join(str(key) for key in self.hints if key >= frames)
+        return [f"It has {frames} frames; hints on frame {late} are past its end."] if late else []
+
+    def _run(self, clip: Clip, coding: Coding, work: _Work, parts: Parts, progress: Any) -> None:
         piece = Piece(clip, coding)
         for still in clip.read(work.report.frames):
             made = work.frame(still)
@@ -299,7 +306,7 @@ class _Work:
     def _from_ahead(self, number: int) -> list[Track]:
         if self._ahead is None:
             later = {key: tracks for key, tracks in self._keys.items() if key > number}
-            self._ahead = Backwards(self._greys(number), later)
+            self._ahead = Backwards(self._greys(number), later, self._keys)
         return self._ahead.at(number)
 
     def _greys(self, first: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -350,54 +357,6 @@ class _Work:
         ]
         rows = [LostHint(*row) for row in lost]
         self.report = FilmReport(frames, shots, rows, self.report.notes)
-
-
-class _Parts:
-    """The pieces that are done, in a folder beside the output."""
-
-    def __init__(self, target: Path, job: str) -> None:
-        self.folder = target.with_name(target.name + ".part")
-        try:
-            if self._job() != job:
-                self.remove()
-            self.folder.mkdir(exist_ok=True)
-            write_atomically(self.folder / "job", job.encode())
-        except OSError as error:
-            reason = error.strerror or error
-            raise ImageError(f"The folder {self.folder} cannot be written: {reason}.") from None
-        self.paths: list[Path] = []
-        while (path := self._path(len(self.paths))).is_file():
-            self.paths.append(path)
-
-    def _job(self) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            return (self.folder / "job").read_text()
-        return ""
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npz"
-
-    def restore(self, work: _Work) -> None:
-        """Bring work to where the last piece ends; pieces that cannot be read are made again."""
-        while self.paths:
-            try:
-                with np.load(self.paths[-1], allow_pickle=False) as piece:
-                    work.restore(piece)
-                return
-            except (OSError, ValueError, KeyError, IndexError, EOFError):
-                self.paths.pop().unlink(missing_ok=True)
-
-    def add(self, piece: Piece, work: _Work) -> None:
-        path = self._path(len(self.paths))
-        try:
-            piece.save(path, work.state())
-        except OSError as error:
-            reason = error.strerror or error
-            raise ImageError(f"{path} cannot be written: {reason}; the rest is kept.") from None
-        self.paths.append(path)
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 __all__ = ["REACH", "STEADY", "Film", "FilmReport", "LostHint"]

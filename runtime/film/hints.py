@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import HintError
+from ..errors import HintError, whole_number
 from ..hints import Hints
 from ..hints.collection import HintsLike
 from ..hints.files import MAX_FILE_BYTES, film_from_json, film_to_json
@@ -46,9 +46,8 @@ class FilmHints(Mapping[int, Hints]):
             frames = {0: frames}  # a dict with names is one hint
         self._frames: dict[int, Hints] = {}
         for number in sorted(frames):
-            if not isinstance(number, int) or not 0 <= number < MAX_FRAME:
-                raise HintError(f"A frame's number is 0 or more, not {number!r:.60}.")
             hints = frames[number]
+            number = whole_number(number, "A frame's number", 0, MAX_FRAME, HintError)
             hints = hints if isinstance(hints, Hints) else Hints.coerce(hints, image_size)
             image_size = image_size or hints.image_size
             look = hints.look if look.plain else look

@@ -112,6 +112,10 @@ def _as_one(
     """A point by the median of what lies around it."""
     reach = np.arange(_SIDE) - _SIDE // 2
     around = np.stack(np.meshgrid(reach, reach), axis=2).reshape(-1, 2).astype(np.float64)
+    size = np.array(motion.back.shape[1::-1])
+    around = around[((point + around >= 0) & (point + around <= size - 1)).all(axis=1)]
+    if not len(around):
+        return None
     moved, sure = motion.follow(point + around, backwards=backwards)
     if sure.mean() < _ENOUGH:
         return None
@@ -146,10 +150,13 @@ class Backwards:
         Number and L at the network's size of each frame, from the first one that is colorized on.
     keys : dict
         Key frame to its tracks, of those that may travel backwards.
+    others : dict
+        Of all key frames: where one lies, nothing goes on backwards.
     """
 
     greys: Iterator[tuple[int, NDArray[np.float32]]]
     keys: dict[int, list[Track]]
+    others: dict[int, list[Track]] = field(default_factory=dict)
     _held: deque[tuple[int, NDArray[np.float32]]] = field(
         default_factory=lambda: deque(maxlen=REACH + 1)
     )
@@ -178,13 +185,18 @@ class Backwards:
             if motion.cut:
                 return
             moved = (follow(track, motion, backwards=True) for track in tracks)
-            tracks = [track for track in moved if track is not None]
+            there = self.others.get(number, [])
+            tracks = [t for t in moved if t is not None and not any(near(t, o) for o in there)]
             self._found.setdefault(number, []).extend(tracks)
 
 
 def near(one: Track, other: Track, cells: float = 4.0) -> bool:
-    """Whether two hints lie on the same spot."""
-    return bool(np.linalg.norm(one.points.mean(0) - other.points.mean(0)) < cells)
+    """Whether two hints are of one kind, lie on the same spot, and are of about the same extent."""
+    if type(one.hint) is not type(other.hint):
+        return False
+    mine, its = np.ptp(one.points, axis=0), np.ptp(other.points, axis=0)
+    apart = np.linalg.norm(one.points.mean(0) - other.points.mean(0))
+    return bool(apart < cells and (np.abs(mine - its) <= cells + 0.5 * np.maximum(mine, its)).all())
 
 
 Lost = Callable[[Track], Any]
