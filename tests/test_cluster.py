@@ -133,6 +133,15 @@ def test_what_there_is_to_do(photos, hints, tmp_path):
     assert plan(Storage(str(photos)), Storage(str(tmp_path / "no")), None, None).others == 1
 
 
+def test_results_inside_of_the_folder_are_no_photos(tmp_path):
+    for name in ("a.png", "out/a.png", "outer/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name, colorful(32, 32))
+    todo = plan(Storage(str(tmp_path)), Storage(str(tmp_path / "out")), None, None)
+    assert [row["photo"] for row in todo.rows] == ["outer/b.png"]
+    assert todo.done == 1
+
+
 def test_other_file_systems(photos):
     """fsspec's own memory stands for an object store."""
     import fsspec

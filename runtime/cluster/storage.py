@@ -56,6 +56,12 @@ class Storage:
         names = (path[cut:] for path in found)
         return sorted(n for n in names if not any(p.startswith(".") for p in n.split("/")))
 
+    def below(self, other: Storage) -> str:
+        """Name of this folder within another, with / at its end; "" if it does not lie there."""
+        same = type(self._fs) is type(other._fs)
+        inside = same and self._root.startswith(f"{other._root}/")
+        return self._root[len(other._root) + 1 :] + "/" if inside else ""
+
     def written(self) -> set[str]:
         """Names of the files below; none if there is no such folder yet."""
         return set(self.names()) if self._fs.isdir(self._root) else set()

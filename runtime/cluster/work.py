@@ -57,8 +57,11 @@ def plan(photos: Storage, out: Storage, hints: Storage | None, extension: str | 
     hint_files = {} if hints is None else {n.lower(): n for n in hints.names() if _is_hints(n)}
     used: set[str] = set()
     taken: dict[str, str] = {}
+    own = out.below(photos)
     for name in photos.names():
         place = PurePosixPath(name)
+        if own and name.startswith(own):
+            continue  # results of an earlier run
         if place.suffix.lower() not in READABLE:
             todo.others += 1
             continue
