@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The studio in a container: docs/deploy.md, "Container".
+# The studio in a container: docs/servers.md, "Container".
 #   docker build -t hscaunet .                       on a CPU
 #   docker build -t hscaunet --build-arg DEVICE=cuda .
 FROM python:3.11-slim AS build
@@ -14,8 +14,8 @@ COPY constraints.txt /wheels/
 # ONNX Runtime for CUDA finds CUDA and cuDNN as packages; the driver comes from the host.
 RUN wheel=$(echo /wheels/*.whl) \
     && case "$DEVICE" in \
-        cpu) pip install --no-cache-dir -c /wheels/constraints.txt "${wheel}[cpu,openvino,studio,heif]" ;; \
-        cuda) pip install --no-cache-dir -c /wheels/constraints.txt "${wheel}[gpu,studio,heif]" "onnxruntime-gpu[cuda,cudnn]" ;; \
+        cpu) pip install --no-cache-dir -c /wheels/constraints.txt "${wheel}[cpu,openvino,studio,heif,film]" ;; \
+        cuda) pip install --no-cache-dir -c /wheels/constraints.txt "${wheel}[gpu,studio,heif,film]" "onnxruntime-gpu[cuda,cudnn]" ;; \
         *) echo "DEVICE is cpu or cuda, not $DEVICE" >&2; exit 1 ;; \
     esac \
     && rm -rf /wheels \
@@ -30,6 +30,6 @@ USER 10001
 WORKDIR /tmp
 EXPOSE 8642
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8642/healthz', timeout=4)"]
+    CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8642, timeout=4); c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m"]
 CMD ["runtime.studio", "--host", "0.0.0.0", "--port", "8642", "--no-browser"]

@@ -61,7 +61,7 @@ def files(folder):
 
 
 def table(folder):
-    return dict(list(csv.reader(io.StringIO((folder / "errors.csv").read_text())))[1:])
+    return dict(list(csv.reader(io.StringIO((folder / cluster.ERRORS).read_text())))[1:])
 
 
 def test_a_folder_gives_what_the_plain_command_gives(ray, photos, hints, tmp_path, capsys):
@@ -73,7 +73,7 @@ def test_a_folder_gives_what_the_plain_command_gives(ray, photos, hints, tmp_pat
     assert "match no photo: nobody.json" in said.err
     assert plain([*arguments, "--out-dir", str(tmp_path / "b"), "--threads", "1", *MODEL]) == 1
     mine, its = files(tmp_path / "a"), files(tmp_path / "b")
-    assert mine == sorted([*its, "errors.csv"])
+    assert mine == sorted([*its, cluster.ERRORS])
     for name in its:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     errors = table(tmp_path / "a")
@@ -118,6 +118,33 @@ def test_actors_killed_in_the_middle_lose_nothing_and_double_nothing(ray, photos
     assert sorted(seen) == sorted(row["photo"] for row in todo.rows)
     assert len(files(out)) == COUNT
     assert all(len(times) == 1 for times in writes.values())
+
+
+def test_a_photo_that_kills_its_actor_is_named(ray, photos, tmp_path, monkeypatch):
+    class Deadly(Worker):
+        def _opened(self, row, result):
+            if row["photo"] == "p05.png":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super()._opened(row, result)
+
+    monkeypatch.setattr(cluster, "Worker", Deadly)
+    args = cluster.build_parser().parse_args(
+        [str(photos), "--out", str(tmp_path), "--batch", "4", "--actors", "1", *MODEL]
+    )
+    todo = plan(Storage(str(photos)), Storage(str(tmp_path)), None, None)
+    todo.rows = todo.rows[10:20]
+    found = {row["photo"]: row["error"] for row in cluster.colorize(todo, args)}
+    assert len(found) == 10
+    assert {name for name, error in found.items() if error} == {"p05.png"}
+    assert "its actor died each time" in found["p05.png"]
+
+
+def test_what_no_machine_has_is_a_sentence(ray, photos, tmp_path, capsys):
+    for options in (["--threads", "64"], ["--device", "cuda"]):
+        assert cluster.main([str(photos), "--out", str(tmp_path / "o"), *MODEL, *options]) == 1
+        assert "No machine of the cluster" in capsys.readouterr().err
+    assert cluster.main([str(photos), "--out", str(tmp_path), "--model", "no.onnx"]) == 1
+    assert "no.onnx" in capsys.readouterr().err
 
 
 def test_what_there_is_to_do(photos, hints, tmp_path):

@@ -102,11 +102,35 @@ def test_an_engine_is_a_plan_with_its_profiles(layout):
 def test_an_engine_file_goes_in_with_what_its_sidecar_says(tmp_path):
     from test_tensorrt_run import write_engine
 
-    engine = write_engine(tmp_path, data=b"an engine")
+    engine = write_engine(tmp_path, "10.12.0", data=b"an engine")
     assert main([str(engine), "-o", str(tmp_path / "r")]) == 0
     told = parsed((tmp_path / "r" / "hscaunet" / "config.pbtxt").read_text())
     assert told.platform == "tensorrt_plan"
     assert (tmp_path / "r" / "hscaunet" / "1" / "model.plan").read_bytes() == b"an engine"
+    assert list(told.model_warmup[0].inputs["input"].dims) == [4, 64, 64]  # its best shape
+
+
+def test_engines_that_triton_cannot_serve_are_a_sentence(tmp_path, capsys):
+    from test_tensorrt_run import write_engine
+
+    shapes = ((4, 4, 64, 64), (4, 4, 64, 64), (8, 4, 64, 64))
+    for made_by, changes, sentence in (
+        ("rtx", {}, "TensorRT for RTX"),
+        ("10.12.0", {"profiles": ({"input": shapes},)}, "--batch 1,1,N"),
+        ("10.12.0", {"profiles": ({},)}, "lacks the shapes"),
+    ):
+        engine = write_engine(tmp_path, made_by, **changes)
+        assert main([str(engine), "-o", str(tmp_path / "r")]) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_versions_are_of_one_kind(tmp_path, tiny_onnx, capsys):
+    from test_tensorrt_run import write_engine
+
+    assert main([str(tiny_onnx), "-o", str(tmp_path / "r"), "--delay", "0"]) == 0
+    engine = write_engine(tmp_path, "10.12.0")
+    assert main([str(engine), "-o", str(tmp_path / "r")]) == 1
+    assert "another --name" in capsys.readouterr().err
 
 
 def test_who_saves_nothing_does_not_wait():

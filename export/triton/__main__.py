@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hscaunet.commands import run_command
+from runtime.engines.tensorrt.sidecar import Sidecar
 from runtime.errors import ArgumentError, ModelError
-from runtime.layout import CONTRACT, PIPELINE
+from runtime.layout import CONTRACT, INTERFACES, PIPELINE
 from runtime.safe_files import write_atomically
 
 from .config import Model, Service, config, to_text
@@ -100,9 +101,7 @@ def _open(path: Path, base: str, max_batch: int) -> tuple[Model, bytes]:
     if is_engine(path):
         data, sidecar = read_engine(path)
         layout = sidecar.metadata.get("layout", CONTRACT)
-        shapes = [profile[next(iter(profile))] for profile in sidecar.profiles]
-        most = max((largest[0] for _, _, largest in shapes), default=1)
-        model = Model(base, layout, True, len(sidecar.profiles), min(max_batch, most))
+        model = _engine(path, sidecar, base, layout, max_batch)
     else:
         _, metadata, _ = load_graph(path)
         layout, data = metadata["layout"], path.read_bytes()
@@ -112,6 +111,27 @@ def _open(path: Path, base: str, max_batch: int) -> tuple[Model, bytes]:
     if layout == PIPELINE:
         model = replace(model, name=f"{base}_photo")
     return model, data
+
+
+def _engine(path: Path, sidecar: Sidecar, base: str, layout: str, max_batch: int) -> Model:
+    """What an engine is, by its sidecar."""
+    if sidecar.flavor != "tensorrt":
+        raise ModelError(
+            f"{path} is of TensorRT for RTX, which Triton does not load; build it again with "
+            "python -m export.trt --flavor tensorrt."
+        )
+    wanted = set(list(INTERFACES.get(layout, {}))[:-1])
+    if not sidecar.profiles or any(set(profile) != wanted for profile in sidecar.profiles):
+        raise ModelError(f"The sidecar of {path} lacks the shapes of its inputs; build it again.")
+    first = {name: shapes for name, shapes in sidecar.profiles[0].items() if all(shapes)}
+    if set(first) != wanted or any(low[0] > 1 for low, _, _ in first.values()):
+        raise ModelError(
+            f"{path} takes several photos at least; build it with --batch 1,1,N, for Triton sends "
+            "single ones too."
+        )
+    most = min(high[0] for _, _, high in first.values())
+    best = {name: shape for name, (_, shape, _) in first.items()}
+    return Model(base, layout, True, len(sidecar.profiles), min(max_batch, most), best)
 
 
 def _say(count: int, seconds: float) -> None:
@@ -127,12 +147,17 @@ def _write(args: argparse.Namespace, path: Path, model: Model, data: bytes) -> N
         delay, preferred = worth_waiting(times)
         service = replace(service, delay=delay, preferred=preferred)
     folder = args.output / model.name
-    version = 1 + max((int(f.name) for f in folder.glob("*") if f.name.isdigit()), default=0)
+    name = "model.plan" if model.engine else "model.onnx"
+    older = [f for f in folder.glob("*") if f.name.isascii() and f.name.isdigit()]
+    if any(not (f / name).is_file() for f in older):
+        raise ArgumentError(
+            f"{folder} has versions of another kind (ONNX or engine); choose another --name."
+        )
+    version = 1 + max((int(f.name) for f in older), default=0)
     (folder / str(version)).mkdir(parents=True)
     try:
-        name = "model.plan" if model.engine else "model.onnx"
         write_atomically(folder / str(version) / name, data)
-        head = "# Of python -m export.triton; see docs/deploy.md.\n"
+        head = "# Of python -m export.triton; see docs/servers.md.\n"
         text = head + to_text(config(model, service))
         write_atomically(folder / "config.pbtxt", text.encode())
     except BaseException:

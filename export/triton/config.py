@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.layout import INTERFACES, PIPELINE
+from runtime.layout import INTERFACES
 
 _TYPES = {np.float32: "TYPE_FP32", np.uint8: "TYPE_UINT8"}
 _SIDE, _PHOTO_SIDE = 256, 1024  # of what warm-up runs on
@@ -29,6 +29,8 @@ class Model:
         Optimization profiles of an engine.
     max_batch : int
         Most photos in one call.
+    shapes : dict of str to tuple, optional
+        Of an engine's inputs, those that it is best at; warm-up runs on them.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Model:
     engine: bool = False
     profiles: int = 1
     max_batch: int = 8
+    shapes: dict[str, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def _warm_up(model: Model, count: int) -> dict[str, Any]:
     for name, (dtype, (_, *dimensions)) in inputs:
         side = _PHOTO_SIDE if name == "photo" else _SIDE
         dims = [one if isinstance(one, int) else side for one in dimensions]
+        if model.shapes is not None:
+            dims = list(model.shapes[name][1:])
         data = {"data_type": Word(_TYPES[dtype]), "dims": dims}
         # Noise in a photo; of the network's input too, but a mask of noise is none.
         data["zero_data" if name in ("mask", "hint") else "random_data"] = True
@@ -147,8 +152,3 @@ def _scalar(value: Any) -> str:
     if isinstance(value, int | Word):
         return str(value)
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def is_pipeline(model: Model) -> bool:
-    """Whether it goes from photo to photo."""
-    return model.layout == PIPELINE

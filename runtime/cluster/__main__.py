@@ -14,12 +14,18 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ArgumentError, ColorizationError, MissingDependencyError
+from ..errors import (
+    ArgumentError,
+    BackendError,
+    ColorizationError,
+    MissingDependencyError,
+    first_line,
+)
 from ..progress import Bar
 from .storage import Storage
 from .work import Todo, Worker, plan
 
-ERRORS = "errors.csv"
+ERRORS = "hscaunet-errors.csv"
 """Table in the output folder of photos that could not be colorized."""
 
 
@@ -39,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no-metadata", action="store_true", help="write the pixels alone")
     group = parser.add_argument_group("the cluster")
     group.add_argument("--address", metavar="A", help="of a running cluster, or auto; default: "
-                       "one of its own on this machine")  # fmt: skip
+                       "one of its own on this machine. Other machines need this package and the "
+                       "same paths")  # fmt: skip
     group.add_argument("--actors", type=int, metavar="N", help="default: one for each core or GPU")
     group.add_argument("--threads", type=int, default=1, metavar="N", help="cores an actor (1)")
     group.add_argument("--batch", type=int, default=32, metavar="N", help="photos a task (32)")
@@ -74,6 +81,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
+    args.input, args.out = _absolute(args.input), _absolute(args.out)
+    args.hints_dir = None if args.hints_dir is None else _absolute(args.hints_dir)
+    if args.input == args.out:
+        raise ArgumentError("Results would be written over their photos; name another --out.")
     photos, out = Storage(args.input), Storage(args.out)
     hints = None if args.hints_dir is None else Storage(args.hints_dir)
     began = time.monotonic()
@@ -81,6 +92,10 @@ def _run(args: argparse.Namespace) -> int:
     for note in todo.notes:
         print(f"note: {note}", file=sys.stderr)
     errors = list(todo.refused)
+    if todo.rows and args.device != "cuda":  # the driver may have no GPU
+        from ..colorizer import Colorizer
+
+        Colorizer(args.model, backend=args.backend, device="cpu", size=args.size).close()
     hinted = done = 0
     bar = Bar(len(todo.rows), sys.stderr)
     try:
@@ -120,52 +135,89 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 1 <= value <= 100_000:
             raise ArgumentError(f"--{name} must be 1 to 100000.")
-    if args.input.rstrip("/") == args.out.rstrip("/"):
-        raise ArgumentError("Results would be written over their photos; name another --out.")
 
 
 def colorize(todo: Todo, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Do all rows; of each photo what became of it, in any order, once.
 
     Actors that die are started again, and what they had not finished is done by others; a result
-    that they had written is left as it is.
+    that they had written is left as it is. What dies again and again is done photo by photo, and
+    the photo that kills its actor is named.
+
+    Raises
+    ------
+    ColorizationError
+        If the cluster cannot be reached, or has not what an actor needs.
     """
     warnings.filterwarnings("ignore", module="ray")
     ray = _ray()
     mine = not ray.is_initialized()
-    if mine:
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        where = {"address": args.address} if args.address else {"include_dashboard": False}
-        with _quiet():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context.print_on_execution_start = False
-        cuda = args.device == "cuda"
-        resources = ray.cluster_resources()
-        whole = resources.get("GPU", 1) if cuda else resources.get("CPU", 1) // args.threads
-        actors = args.actors or max(1, int(whole))
-        model = {"model": args.model, "backend": args.backend, "device": args.device,
-                 "size": args.size, "threads": args.threads}  # fmt: skip
-        blocks = min(len(todo.rows), max(actors, -(-len(todo.rows) // args.batch)))
-        rows = ray.data.from_items(todo.rows, override_num_blocks=blocks).map_batches(
-            Worker,
-            fn_constructor_kwargs={
-                "photos": _absolute(args.input), "out": _absolute(args.out),
-                "hints": _absolute(args.hints_dir), "model": model,
-                "quality": args.quality, "metadata": not args.no_metadata,
-            },
-            batch_size=args.batch,
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=args.threads,
-            num_gpus=1 if cuda else None,
-        )  # fmt: skip
-        yield from rows.iter_rows()
+        if mine:
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            own = args.address is None
+            where = {"address": "local", "include_dashboard": False} if own else {
+                "address": args.address}  # fmt: skip
+            with _quiet():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+        actors = _actors(ray, args)
+        left = {row["photo"]: row for row in todo.rows}
+        for batch in (args.batch, 1):
+            for result in _pass(ray, list(left.values()), args, actors, batch):
+                left.pop(result["photo"], None)
+                yield result
+            if not left:
+                return
+        for name in left:
+            why = f"{name}: its actor died each time; is it too large for the memory?"
+            yield {"photo": name, "error": why, "notes": "", "hinted": False}
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+        raise BackendError(f"Ray failed: {first_line(error)}.") from None
     finally:
         if mine:
             ray.shutdown()
+
+
+def _actors(ray: Any, args: argparse.Namespace) -> int:
+    """How many actors the cluster has room for, or as many as were asked for."""
+    kind, needed = ("GPU", 1) if args.device == "cuda" else ("CPU", args.threads)
+    rooms = [int(n["Resources"].get(kind, 0)) // needed for n in ray.nodes() if n["Alive"]]
+    cores = max(int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"])
+    if sum(rooms) < 1 or cores < args.threads:
+        raise BackendError(
+            f"No machine of the cluster has what an actor needs: {args.threads} cores"
+            f"{' and a GPU' if kind == 'GPU' else ''}; take fewer --threads, or another --device."
+        )
+    return args.actors or sum(rooms)
+
+
+def _pass(
+    ray: Any, rows: list[dict[str, str]], args: argparse.Namespace, actors: int, batch: int
+) -> Iterator[dict[str, Any]]:
+    """Rows once over; those of batches whose actors died three times are missing."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    cuda = args.device == "cuda"
+    model = {"model": args.model, "backend": args.backend, "size": args.size,
+             "device": "cuda" if cuda else "cpu", "threads": args.threads}  # fmt: skip
+    blocks = min(len(rows), max(actors, -(-len(rows) // batch)))
+    found = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+        Worker,
+        fn_constructor_kwargs={
+            "photos": args.input, "out": args.out, "hints": args.hints_dir, "model": model,
+            "quality": args.quality, "metadata": not args.no_metadata,
+        },
+        batch_size=batch,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=args.threads,
+        num_gpus=1 if cuda else None,
+        max_restarts=-1,
+        max_task_retries=2,
+    )  # fmt: skip
+    yield from found.iter_rows()
 
 
 def _ray() -> Any:
@@ -196,9 +248,9 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _absolute(url: str | None) -> str | None:
-    """A path as every process finds it; addresses are as they are."""
-    return url if url is None or "://" in url else os.path.abspath(url)
+def _absolute(url: str) -> str:
+    """A path as every process finds it, through all links; addresses are as they are."""
+    return url.rstrip("/") if "://" in url else os.path.realpath(os.path.expanduser(url))
 
 
 def _write_errors(out: Storage, errors: list[tuple[str, str]]) -> None:
@@ -210,7 +262,7 @@ def _write_errors(out: Storage, errors: list[tuple[str, str]]) -> None:
     table = csv.writer(text)
     table.writerow(["photo", "error"])
     table.writerows(sorted(errors))
-    out.write(ERRORS, text.getvalue().encode())
+    out.write(ERRORS, text.getvalue().encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import ArgumentError, MissingDependencyError, first_line
-from ..safe_files import write_atomically
+from ..errors import ArgumentError, ImageError, MissingDependencyError, first_line
+from ..safe_files import read_limited, write_atomically
+from ..walk import files_below
 
 
 class Storage:
@@ -38,8 +40,13 @@ class Storage:
         kinds = self._fs.protocol
         self._local = "file" in ((kinds,) if isinstance(kinds, str) else kinds)
 
-    def names(self) -> list[str]:
+    def names(self, unreadable: Callable[[OSError], None] | None = None) -> list[str]:
         """Of all files below, with / between folders, in order; hidden ones are left out.
+
+        Parameters
+        ----------
+        unreadable : callable, optional
+            Called for a folder on a disk that cannot be entered.
 
         Raises
         ------
@@ -49,12 +56,16 @@ class Storage:
         try:
             if not self._fs.isdir(self._root):
                 raise ArgumentError(f"There is no folder {self.url}.")
+            if self._local:  # linked folders too, each once
+                root = Path(self._root)
+                walked = files_below(root, unreadable or (lambda error: None))
+                return sorted(path.relative_to(root).as_posix() for path in walked)
             found = self._fs.find(self._root)
         except OSError as error:
             raise ArgumentError(f"{self.url} cannot be read: {first_line(error)}.") from None
-        cut = len(self._root) + 1
-        names = (path[cut:] for path in found)
-        return sorted(n for n in names if not any(p.startswith(".") for p in n.split("/")))
+        names = (path[len(self._root) + 1 :] for path in found)
+        # Keys of an object store may have any name; those that would leave the folder are none.
+        return sorted(n for n in names if not any(p.startswith(".") or not p for p in n.split("/")))
 
     def below(self, other: Storage) -> str:
         """Name of this folder within another, with / at its end; "" if it does not lie there."""
@@ -63,12 +74,22 @@ class Storage:
         return self._root[len(other._root) + 1 :] + "/" if inside else ""
 
     def written(self) -> set[str]:
-        """Names of the files below; none if there is no such folder yet."""
+        """Names of the files below; none if there is no such folder yet.
+
+        Raises
+        ------
+        ArgumentError
+            If there is a file of that name.
+        """
+        if self._fs.isfile(self._root):
+            raise ArgumentError(f"{self.url} is a file; name a folder.")
         return set(self.names()) if self._fs.isdir(self._root) else set()
 
     def read(self, name: str, limit: int) -> bytes:
         """A file of at most `limit` bytes; `OSError` if it cannot be read, `ValueError` if it is
         longer."""
+        if self._local:
+            return read_limited(f"{self._root}/{name}", limit, "file", ImageError)
         with self._fs.open(f"{self._root}/{name}", "rb") as file:
             data: bytes = file.read(limit + 1)
         if len(data) > limit:

@@ -54,11 +54,13 @@ def plan(photos: Storage, out: Storage, hints: Storage | None, extension: str | 
     """List a folder once, and what is there of its results."""
     todo = Todo()
     there = out.written()
-    hint_files = {} if hints is None else {n.lower(): n for n in hints.names() if _is_hints(n)}
+    hint_files = [] if hints is None else [n for n in hints.names() if _is_hints(n)]
+    exact, any_case = set(hint_files), {n.lower(): n for n in reversed(hint_files)}
     used: set[str] = set()
     taken: dict[str, str] = {}
     own = out.below(photos)
-    for name in photos.names():
+    closed: list[OSError] = []
+    for name in photos.names(closed.append):
         place = PurePosixPath(name)
         if own and name.startswith(own):
             continue  # results of an earlier run
@@ -71,14 +73,18 @@ def plan(photos: Storage, out: Storage, hints: Storage | None, extension: str | 
         if first != name:
             todo.refused.append((name, f"its result {target} would be that of {first} too."))
             continue
-        wanted = (w.lower() for w in hint_names(place))
-        file = next((hint_files[w] for w in wanted if w in hint_files), "")
+        file = next(
+            (w if w in exact else any_case[w.lower()]
+             for w in hint_names(place) if w.lower() in any_case),
+            "",
+        )  # fmt: skip
         used.add(file)
         if target in there:
             todo.done += 1
         else:
             todo.rows.append({"photo": name, "target": target, "hints": file})
-    left = sorted(set(hint_files.values()) - used)
+    todo.refused += [(str(e.filename), f"cannot be entered: {e.strerror}.") for e in closed]
+    left = sorted(exact - used)
     if left:
         more = f" and {len(left) - 10} more" if len(left) > 10 else ""
         todo.notes.append(f"These hint files match no photo: {', '.join(left[:10])}{more}.")
@@ -144,12 +150,12 @@ class Worker:
                 "hinted": False, "seconds": 0.0, "read": 0, "written": 0, "worker": os.getpid(),
             }  # fmt: skip
             began = time.perf_counter()
-            if self._out.exists(row["target"]):  # by an actor that died before it could say so
-                results.append(result)
-                continue
             try:
+                if self._out.exists(row["target"]):  # by an actor that died before it said so
+                    results.append(result)
+                    continue
                 photo, hints = self._opened(row, result)
-            except (ColorizationError, OSError, ValueError, MemoryError) as error:
+            except Exception as error:  # of any library; the photos after it are not to blame
                 results.append(_failed(result, error))
                 continue
             result["seconds"] = time.perf_counter() - began
@@ -185,7 +191,7 @@ class Worker:
         made: list[Any]
         try:
             made = self._colorizer.batch([p.pixels for _, p, _ in group], [h for *_, h in group])
-        except (ColorizationError, MemoryError):  # one of them: find out which
+        except Exception:  # of one of them: find out which
             made = [None] * len(group)
         shared = (time.perf_counter() - began) / len(group)
         for (result, photo, hints), colored in zip(group, made, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -15,7 +16,8 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ColorizationError, ImageError
+from ..errors import ColorizationError, ImageError, MissingDependencyError
+from .guard import LOOPBACK
 
 _ADDRESS = "127.0.0.1"
 _PORT = 8642
@@ -77,7 +79,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Open the model, listen, and show the page."""
-
+    if importlib.util.find_spec("uvicorn") is None:
+        raise MissingDependencyError(
+            'The studio needs uvicorn; install it: pip install "hscaunet[studio]".'
+        )
+    if args.host not in LOOPBACK and args.token is None:
+        raise ColorizationError(
+            f"{args.host} can be reached from other machines; add --token new, or a secret of your "
+            "own."
+        )
     with tempfile.TemporaryDirectory(prefix="hscaunet-studio-") as folder:
         files, frames = offers_of(args.photos, Path(folder))
         return _serve(args, files, frames)
@@ -88,16 +98,10 @@ def _serve(args: argparse.Namespace, files: list[Path], frames: dict[Path, tuple
 
     from ..colorizer import Colorizer
     from .app import make_app
-    from .guard import LOOPBACK
     from .store import Limits
 
     own = args.host in LOOPBACK
     token = secrets.token_urlsafe(24) if args.token == "new" else args.token
-    if not own and token is None:
-        raise ColorizationError(
-            f"{args.host} can be reached from other machines; add --token new, or a secret of your "
-            "own."
-        )
     colorizer = Colorizer(
         args.model, backend=args.backend, device=args.device, threads=args.threads
     )

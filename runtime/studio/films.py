@@ -41,6 +41,8 @@ def key_frames(film: Path, folder: Path, most: int = MOST) -> dict[Path, int]:
             bar.count = still.number
             bar.show(film.name)
         bar.close()
+        for note in clip.notes:
+            print(f"note: {film}: {note}", file=sys.stderr)
     if not found:
         raise ImageError(f"{film} holds no frame that can be decoded.")
     return found

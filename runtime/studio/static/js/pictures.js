@@ -45,18 +45,20 @@ async function bring(page, { photo, state, side }) {
     const grey = await photo.grey(side, state);
     if (gone()) return;
     Object.assign(photo, { shownScan: state.scan, shownSide: side });
-    await show(live, page.setGreyUrl, grey, "grey");
+    await show(live, page.setGreyUrl, grey, "grey", gone);
   }
   const color = await photo.preview(side, state);
-  if (!gone()) await show(live, page.setColorUrl, color, "color");
+  if (!gone()) await show(live, page.setColorUrl, color, "color", gone);
 }
 
-async function show(live, set, blob, name) {
+async function show(live, set, blob, name, gone) {
   const url = URL.createObjectURL(blob);
-  live.pixels[name] = await Pixels.of(blob);
+  const pixels = await Pixels.of(blob);
   const image = new Image();
   image.src = url;
   await image.decode();
+  if (gone()) return URL.revokeObjectURL(url);
+  live.pixels[name] = pixels;
   set((old) => {
     if (old) setTimeout(() => URL.revokeObjectURL(old), 500);
     return url;

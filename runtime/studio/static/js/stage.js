@@ -354,7 +354,7 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
     const s = start.current;
     drop();
     if (!s) return;
-    if (s.moved) props.onMoved();
+    if (s.moved) props.onMoved(hint.id);
     else props.onSelect(hint.id);
   };
   const keys = (event) => {
@@ -372,7 +372,7 @@ function Marker({ hint, number, at, active, scale, toPhoto, setLoupe, ...props }
       props.onRemove(hint.id);
     }
   };
-  const keyUp = (event) => event.key.startsWith("Arrow") && props.onMoved();
+  const keyUp = (event) => event.key.startsWith("Arrow") && props.onMoved(hint.id);
   return html`<button class=${`marker${active ? " on" : ""}`} data-id=${hint.id}
     aria-label=${`Hint ${number}: ${hint.keep ? `left ${hint.keep === "grey" ? "grey" : "as it is"}`
       : `${nameOf(hint.color)}, ${hint.color}`}`} aria-pressed=${active}
