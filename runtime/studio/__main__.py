@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ColorizationError, ImageError, MissingDependencyError
-from .guard import LOOPBACK
 
 _ADDRESS = "127.0.0.1"
 _PORT = 8642
@@ -79,10 +78,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Open the model, listen, and show the page."""
-    if importlib.util.find_spec("uvicorn") is None:
-        raise MissingDependencyError(
-            'The studio needs uvicorn; install it: pip install "hscaunet[studio]".'
-        )
+    for package in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f'The studio needs {package}; install it: pip install "hscaunet[studio]".'
+            )
+    from .guard import LOOPBACK
+
     if args.host not in LOOPBACK and args.token is None:
         raise ColorizationError(
             f"{args.host} can be reached from other machines; add --token new, or a secret of your "
@@ -98,6 +100,7 @@ def _serve(args: argparse.Namespace, files: list[Path], frames: dict[Path, tuple
 
     from ..colorizer import Colorizer
     from .app import make_app
+    from .guard import LOOPBACK
     from .store import Limits
 
     own = args.host in LOOPBACK
