@@ -1,5 +1,6 @@
 """Model repositories for Triton: what its own protobuf reads of them is what the files have."""
 
+import runpy
 import sys
 import types
 
@@ -183,14 +184,7 @@ def test_the_example_asks_as_the_model_is_described(tmp_path, monkeypatch, capsy
     )
     monkeypatch.setitem(sys.modules, "tritonclient.http", module)
     monkeypatch.setattr("sys.argv", ["x", "host:8000", str(tmp_path / "o.png")])
-    exec(
-        compile(
-            (ROOT / "examples/triton_client.py").read_text(),
-            str(ROOT / "examples/triton_client.py"),
-            "exec",
-        ),
-        {"__file__": str(ROOT / "examples/triton_client.py")},
-    )
+    runpy.run_path(str(ROOT / "examples/triton_client.py"))
     assert asked["url"] == "host:8000"
     assert asked["model"] == "hscaunet_photo"
     told = config(Model("hscaunet_photo", PIPELINE), Service())

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_HOMES = {"Film": "film", "FilmHints": "hints", "FilmReport": "film", "LostHint": "film"}
+_HOMES = {"Film": "film", "FilmHints": "hints", "FilmReport": "work", "LostHint": "work"}
 
 __all__ = ["Film", "FilmHints", "FilmReport", "LostHint"]
 
