@@ -169,7 +169,10 @@ def colorize(todo: Todo, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if not left:
                 return
         for name in left:
-            why = f"{name}: its actor died each time; is it too large for the memory?"
+            why = (
+                f"{name}: its actor died each time; is the photo too large for the memory, or the "
+                "model missing on a machine?"
+            )
             yield {"photo": name, "error": why, "notes": "", "hinted": False}
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise BackendError(f"Ray failed: {first_line(error)}.") from None
