@@ -353,6 +353,16 @@ def test_a_photo_that_is_cut_short_is_opened_as_far_as_it_goes(page):
     page.problems.clear()  # the browser logs the 422
 
 
+def test_of_several_hint_files_one_is_read_and_the_others_are_named(page):
+    drop(page)
+    data = Hints([], image_size=(320, 240)).to_json().encode()
+    page.set_input_files(
+        "input[aria-label='Open photos']",
+        [{"name": f"{n}.json", "mimeType": "", "buffer": data} for n in "abc"],
+    )
+    page.wait_for_selector(".toast >> text=a.json is read; 2 other hint files are left out.")
+
+
 def test_an_area_of_clicked_corners(page):
     drop(page)
     page.click("button[aria-label=Lasso]")

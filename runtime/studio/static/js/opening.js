@@ -67,9 +67,12 @@ export function opening(page) {
 
   /** Pictures and a hint file, in any order; what is neither is named. */
   const openFiles = async (list) => {
-    const hintFile = list.find(isHintFile);
+    const [hintFile, ...others] = list.filter(isHintFile);
     const found = list.filter(isPicture);
     const left = list.length - found.length - list.filter(isHintFile).length;
+    if (others.length) {
+      tell(`${hintFile.name} is read; ${counted(others.length, "other hint file is", "other hint files are")} left out.`);
+    }
     if (left > 0) {
       tell(`${counted(left, "file is no picture", "files are no pictures")} by name; left out.`);
     }
