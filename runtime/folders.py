@@ -208,6 +208,12 @@ def hint_names(place: PurePath) -> Iterator[str]:
                 yield name.as_posix() + suffix
 
 
+def unmatched(left: Sequence[str]) -> str:
+    """A sentence on hint files that are of no photo."""
+    more = f" and {len(left) - 10} more" if len(left) > 10 else ""
+    return f"These hint files match no photo: {', '.join(left[:10])}{more}."
+
+
 class _HintFiles:
     """The hint files of a folder, each used for a photo or named."""
 
@@ -240,8 +246,7 @@ class _HintFiles:
         ]
         left = [str(path) for path in self._files.values() if path not in self._used]
         if left:
-            more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-            notes.append(f"These hint files match no photo: {', '.join(left[:10])}{more}.")
+            notes.append(unmatched(left))
         return notes
 
 

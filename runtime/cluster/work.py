@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..errors import ColorizationError
-from ..folders import hint_names
+from ..folders import hint_names, unmatched
 from ..hints import Hints
 from ..hints.files import MAX_FILE_BYTES as MAX_HINT_BYTES
 from ..images import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
@@ -86,8 +86,7 @@ def plan(photos: Storage, out: Storage, hints: Storage | None, extension: str | 
     todo.refused += [(str(e.filename), f"cannot be entered: {e.strerror}.") for e in closed]
     left = sorted(exact - used)
     if left:
-        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-        todo.notes.append(f"These hint files match no photo: {', '.join(left[:10])}{more}.")
+        todo.notes.append(unmatched(left))
     return todo
 
 
